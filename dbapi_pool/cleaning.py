@@ -1,0 +1,94 @@
+"""The return path: make a connection as good as new, or say why it must go.
+
+Works on one connection that nobody else has. It must never know the pool, a lock or a place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .cursors import bury
+from .drivers.base import Driver
+from .member import Member, Work
+from .options import Reset, Setup
+
+BROKEN = "broken"
+UNCLEAN = "failed reset"
+SESSION = "session changed"
+
+
+def run_setup(conn: Any, setup: Setup) -> None:
+    """Run the user's `setup` on a driver connection, and commit it."""
+    if setup is None:
+        return
+    if callable(setup):
+        setup(conn)
+    else:
+        _run_statements(conn, [setup] if isinstance(setup, str) else setup)
+    conn.commit()
+
+
+def _run_statements(conn: Any, statements: Sequence[str]) -> None:
+    cursor = conn.cursor()
+    try:
+        for sql in statements:
+            cursor.execute(sql)
+    finally:
+        cursor.close()
+
+
+class Cleaner:
+    """How the connections of one pool are cleaned."""
+
+    def __init__(self, driver: Driver, reset: Reset, setup: Setup) -> None:
+        self._driver = driver
+        self._reset = reset
+        self._setup = setup
+
+    def clean(self, member: Member, work: Work) -> str | None:
+        """Clean what the borrower left; a reason if the connection must be closed instead.
+
+        An `Exception` of the driver is such a reason, and nobody else hears of it. Anything else
+        (`KeyboardInterrupt`) passes through: the connection is in doubt.
+        """
+        try:
+            self._close_cursors(work)
+            if work.broken:
+                return BROKEN
+            return None if self._reset == "none" else self._restore(member, work)
+        except Exception:
+            return UNCLEAN
+
+    def blocks(self, member: Member, work: Work) -> bool:
+        """Whether cleaning may do I/O."""
+        return work.pending or work.session or work.attributes or bool(work.cursors)
+
+    @staticmethod
+    def _close_cursors(work: Work) -> None:
+        cursors = work.open_cursors()
+        work.cursors = []
+        for cursor in cursors:
+            try:
+                bury(cursor)
+            except Exception:
+                work.broken = True
+
+    def _restore(self, member: Member, work: Work) -> str | None:
+        driver = self._driver
+        conn = member.conn
+        if self._needs_rollback(conn, work):
+            driver.rollback(conn)
+        if self._reset != "transaction" and (work.session or self._reset == "always"):
+            if not driver.reset_session(conn):
+                return SESSION
+            run_setup(conn, self._setup)
+            work.attributes = True
+        if work.attributes:
+            driver.restore(conn, member.snapshot)
+        return None if driver.is_alive(conn) else BROKEN
+
+    def _needs_rollback(self, conn: Any, work: Work) -> bool:
+        open_ = self._driver.in_transaction(conn)
+        return work.pending if open_ is None else open_
+

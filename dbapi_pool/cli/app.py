@@ -1,0 +1,36 @@
+"""The `dbapi-pool` command group: which commands there are, and how an interrupt ends them.
+
+Must never hold what a command does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from .demo.command import demo
+from .plugins import plugins
+
+INTERRUPTED = 130
+
+
+class _Interruptible(click.Group):
+    """A group whose commands end with 130, as a shell expects, where click would say 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("Interrupted: stopped and cleaned up.", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+@click.group(cls=_Interruptible, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="dbapi-pool", prog_name="dbapi-pool")
+def app() -> None:
+    """One connection pool for every Python DB-API 2.0 (PEP 249) driver."""
+
+
+app.add_command(demo)
+app.add_command(plugins)

@@ -1,0 +1,258 @@
+"""Cursors of a borrowed connection: the driver's own class where possible, a proxy where not.
+
+`pooled_cursor_class` derives from the driver's cursor class: fetching and iterating stay the
+driver's C code. `CursorProxy` wraps a cursor of any DB-API driver. Both note what is executed and
+are dead once the connection was returned. This module must never know the pool: it meets it only
+as whatever the handle's lease leads to.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from .errors import ConnectionReturned
+from .member import Work
+
+if TYPE_CHECKING:
+    from .handles import PooledConnection
+
+_WITH_SQL = ("execute", "executemany")
+_UNSEEN = ("executescript", "callproc", "copy", "copy_expert", "copy_from", "copy_to", "stream")
+_FETCH = ("fetchone", "fetchmany", "fetchall", "nextset", "scroll")
+
+
+def _raise_returned(handle: PooledConnection) -> NoReturn:
+    gone = type(handle)._gone
+    raise gone("this cursor's connection was returned to the pool; borrow another")
+
+
+def _failed(handle: PooledConnection, exc: BaseException) -> None:
+    """A call on the driver's cursor raised."""
+    try:
+        lease = handle._lease
+    except ConnectionReturned:  # returned meanwhile by another thread
+        return
+    lease.pool.failed(lease, exc)
+
+
+# -- the driver's own cursor class ----------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=256)
+def pooled_cursor_class(cls: type) -> type:
+    """A subclass of the driver's (or the user's) cursor class for borrowed connections."""
+    slots = ("_handle", "_work") if cls.__weakrefoffset__ else ("_handle", "_work", "__weakref__")
+    body: dict[str, Any] = {
+        "__slots__": slots,
+        "__doc__": cls.__doc__,
+        "__module__": cls.__module__,
+        "__getattr__": _missing(getattr(cls, "__getattr__", None)),
+    }
+    if hasattr(cls, "connection"):
+        body["connection"] = property(_connection, doc="The pooled connection it belongs to.")
+    for name in _WITH_SQL:
+        if hasattr(cls, name):
+            body[name] = _noting(name, getattr(cls, name))
+    for name in _UNSEEN:
+        if hasattr(cls, name):
+            body[name] = _unseen(name, getattr(cls, name))
+    made: Any = type(cls.__name__, (cls,), body)
+    made._returned = type(cls.__name__, (made,), _dead_body(cls))
+    return made  # type: ignore[no-any-return]
+
+
+def _connection(cursor: Any) -> Any:
+    return cursor._handle
+
+
+def _missing(inherited: Callable[[Any, str], Any] | None) -> Callable[[Any, str], Any]:
+    def __getattr__(self: Any, name: str) -> Any:
+        if name == "_work":  # the slot is empty: `bury` was here, or the cursor is half made
+            _raise_returned(self._handle)
+        if inherited is not None:
+            return inherited(self, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    return __getattr__
+
+
+def _noting(name: str, native: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(native)
+    def method(self: Any, sql: Any, *args: Any, **kwargs: Any) -> Any:
+        work: Work = self._work
+        work.pending = True
+        if work.note(sql):
+            work.session = True
+        try:
+            return native(self, sql, *args, **kwargs)
+        except BaseException as exc:
+            _failed(self._handle, exc)
+            raise
+
+    return method
+
+
+def _unseen(name: str, native: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(native)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        self._work.unseen()
+        try:
+            return native(self, *args, **kwargs)
+        except BaseException as exc:
+            _failed(self._handle, exc)
+            raise
+
+    return method
+
+
+def _dead_body(cls: type) -> dict[str, Any]:
+    def refuse(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
+        _raise_returned(self._handle)
+
+    body: dict[str, Any] = {"__slots__": (), "__module__": cls.__module__, "__doc__": cls.__doc__}
+    for name in (*_WITH_SQL, *_UNSEEN, *_FETCH, "__next__", "__iter__", "__enter__"):
+        if hasattr(cls, name):
+            body[name] = refuse
+    body["close"] = lambda self: None
+    return body
+
+
+def bury(cursor: Any) -> None:
+    """End a cursor, or anything else that has `close`, with its lease. May raise the driver's error.
+
+    Closed by the driver, so that no row and no lock of it survives, and then made to say so itself
+    in the pool's words.
+    """
+    try:
+        _close_native(cursor)
+    finally:
+        fence(cursor)
+
+
+def _close_native(cursor: Any) -> None:
+    (_get_cursor(cursor) if type(cursor) is CursorProxy else cursor).close()
+
+
+def fence(cursor: Any) -> None:
+    """Make a cursor refuse everything from now on, without touching the driver."""
+    if type(cursor) is CursorProxy:
+        _del_cursor(cursor)
+        return
+    dead = getattr(type(cursor), "_returned", None)
+    if dead is not None:
+        cursor.__class__ = dead
+        del cursor._work
+
+
+# -- a proxy for any cursor -----------------------------------------------------------------------
+
+
+class CursorProxy:
+    """A cursor of any DB-API driver. Attributes are the driver's, both ways."""
+
+    __slots__ = ("__weakref__", "_cursor", "_handle", "_work")
+
+    _cursor: Any
+    _handle: PooledConnection
+    _work: Work
+
+    def __init__(self, handle: PooledConnection, work: Work, cursor: Any) -> None:
+        _set_handle(self, handle)
+        _set_work(self, work)
+        _set_cursor(self, cursor)
+        work.track(self)
+
+    @property
+    def connection(self) -> Any:
+        """The pooled connection that it belongs to."""
+        return self._handle
+
+    def execute(self, sql: Any, *args: Any, **kwargs: Any) -> Any:
+        """As the driver's."""
+        return self._run("execute", sql, args, kwargs)
+
+    def executemany(self, sql: Any, *args: Any, **kwargs: Any) -> Any:
+        """As the driver's."""
+        return self._run("executemany", sql, args, kwargs)
+
+    def _run(self, name: str, sql: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        cursor = self._cursor
+        work = self._work
+        work.pending = True
+        if work.note(sql):
+            work.session = True
+        return self._call(getattr(cursor, name), sql, *args, **kwargs)
+
+    def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        cursor = self._cursor
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as exc:
+            _failed(self._handle, exc)
+            raise
+        return self if result is cursor else result
+
+    def fetchone(self) -> Any:
+        """As the driver's."""
+        return self._cursor.fetchone()
+
+    def fetchmany(self, *args: Any, **kwargs: Any) -> Any:
+        """As the driver's."""
+        return self._cursor.fetchmany(*args, **kwargs)
+
+    def fetchall(self) -> Any:
+        """As the driver's."""
+        return self._cursor.fetchall()
+
+    def close(self) -> None:
+        """Close the cursor; does nothing once the connection was returned."""
+        try:
+            cursor = _get_cursor(self)
+        except AttributeError:
+            return
+        cursor.close()
+
+    def __iter__(self) -> Iterator[Any]:
+        for row in self._cursor:
+            yield row
+            self._cursor  # noqa: B018  (raises if it was returned)
+
+    def __next__(self) -> Any:
+        return next(self._cursor)
+
+    def __enter__(self) -> CursorProxy:
+        self._cursor  # noqa: B018  (raises if it was returned)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_cursor":  # the slot is empty
+            _raise_returned(self._handle)
+        value = getattr(self._cursor, name)
+        if callable(value) and not isinstance(value, type):
+            return functools.partial(self._other, name)
+        return value
+
+    def _other(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        function = getattr(self._cursor, name)
+        if name not in _FETCH and name not in ("setinputsizes", "setoutputsize"):
+            self._work.unseen()
+        return self._call(function, *args, **kwargs)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._cursor, name, value)
+
+    def __repr__(self) -> str:
+        return f"<pooled cursor of {self._handle!r}>"
+
+
+_slot = vars(CursorProxy)
+_set_handle: Callable[..., None] = _slot["_handle"].__set__
+_set_work: Callable[..., None] = _slot["_work"].__set__
+_set_cursor: Callable[..., None] = _slot["_cursor"].__set__
+_get_cursor: Callable[..., Any] = _slot["_cursor"].__get__
+_del_cursor: Callable[..., None] = _slot["_cursor"].__delete__

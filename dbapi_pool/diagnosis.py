@@ -1,0 +1,105 @@
+"""In words: the picture of a pool, and why a caller got no connection.
+
+Reads the ledger, changes nothing, and never prints an error's text (it may hold a secret).
+"""
+
+from __future__ import annotations
+
+from .errors import PoolClosed, PoolDeadlock, PoolError, PoolFull
+from .ledger import CHECKING, CLEANING, CLOSING, OPENING, Census, Ledger, Waiter
+from .member import line_of
+from .options import Options
+from .stats import Counters, PoolStats
+
+
+def picture(name: str, ledger: Ledger, counters: Counters) -> PoolStats:
+    """A frozen picture of the pool."""
+    census = ledger.census()
+    members = [place.member for place in ledger.places]
+    return PoolStats(
+        name=name,
+        min_size=ledger.min_size,
+        max_size=ledger.max_size,
+        size=census.open,
+        idle=len(census.idle),
+        in_use=len(census.lent),
+        opening=len(census.tasks[OPENING]),
+        checking=len(census.tasks[CHECKING]),
+        cleaning=len(census.tasks[CLEANING]),
+        closing=len(census.tasks[CLOSING]),
+        waiting=len(ledger.waiters),
+        checkouts=counters.past_uses + sum(m.uses for m in members if m is not None),
+        waits=counters.waits,
+        wait_time=counters.wait_time,
+        timeouts=counters.timeouts,
+        opened=counters.opened,
+        closed=counters.closed(),
+        connect_errors=counters.connect_errors,
+        state=ledger.gate or "open",
+    )
+
+
+def explain(
+    kind: type[PoolError],
+    ledger: Ledger,
+    options: Options,
+    last_error: BaseException | None,
+    waiter: Waiter,
+    now: float,
+) -> str:
+    """Why this waiter got nothing, with numbers and the setting to change."""
+    census = ledger.census()
+    if kind is PoolClosed:
+        return "the pool is closed"
+    if kind is PoolDeadlock:
+        return _deadlock(census, waiter, now)
+    sizes = (
+        f"{len(census.lent)} of max_size={ledger.max_size} lent, {len(census.idle)} idle,"
+        f" {len(census.tasks[OPENING])} opening, {len(ledger.waiters)} waiting"
+    )
+    if kind is PoolFull:
+        return f"{sizes}, and no more may wait than max_waiting={options.max_waiting}"
+    waited = f"no connection after {now - waiter.since:.2f} s"
+    parts = [waited, sizes, *_holder(census, now), *_connect_error(last_error)]
+    return "; ".join([*parts, _advice(census, ledger, last_error)])
+
+
+def _deadlock(census: Census, waiter: Waiter, now: float) -> str:
+    code, lasti = waiter.where
+    sites = ", ".join(
+        f"{line_of(place.member.code, place.member.lasti)}"
+        f" (thread {place.member.thread}, {now - place.member.since:.2f} s ago)"
+        for place in census.lent
+    )
+    return (
+        f"every one of the {len(census.lent)} lent connections is held by a thread that itself waits"
+        f" for one, so nobody will ever be served; they were borrowed at {sites}, and this one is"
+        f" wanted at {line_of(code, lasti)}. Return a connection before borrowing the next, or"
+        " raise max_size"
+    )
+
+
+def _holder(census: Census, now: float) -> list[str]:
+    """The longest holder."""
+    lent = [place.member for place in census.lent if place.member is not None]
+    if not lent:
+        return []
+    member = min(lent, key=lambda member: member.since)
+    return [
+        f"longest held for {now - member.since:.2f} s by thread {member.thread},"
+        f" borrowed at {line_of(member.code, member.lasti)}"
+    ]
+
+
+def _connect_error(last_error: BaseException | None) -> list[str]:
+    return [] if last_error is None else [f"connecting fails with {type(last_error).__name__}"]
+
+
+def _advice(census: Census, ledger: Ledger, last_error: BaseException | None) -> str:
+    if ledger.gate is not None:
+        return "the pool is suspended: call resume()"
+    if last_error is not None:
+        return "see the cause; if the server needs longer to come back, raise checkout_timeout"
+    if len(census.lent) >= ledger.max_size:
+        return "hold connections for less time, or raise max_size (or checkout_timeout)"
+    return "connecting takes long: raise checkout_timeout, or keep min_size connections open"

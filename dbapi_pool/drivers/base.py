@@ -1,0 +1,220 @@
+"""`Driver`: what the pool asks of a DB-API driver, with an answer for every driver there is.
+
+A plugin subclasses it and overrides what its driver can do better. Every method takes the driver's
+own connection, never a pooled one. One instance serves one pool, and must be safe to call from any
+thread. This module must never know the pool, nor import a driver.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+Connect = Callable[..., Any]
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+Target = tuple[Connect, tuple[Any, ...], dict[str, Any]]
+
+
+class Driver:
+    """The portable PEP 249 defaults. See https://peps.python.org/pep-0249/.
+
+    Unless a method says otherwise it may do I/O and may raise whatever the driver raises: the pool
+    then throws the connection away.
+    """
+
+    name = "dbapi"
+    """Shown to people: in `repr`, in `dbapi-pool plugins`, in errors."""
+
+    local = False
+    """True if connecting, pinging and closing are quick and touch no network. The pool then does
+    them in the caller's thread instead of one of its own."""
+
+    expendable = True
+    """False if closing a healthy connection loses data (a private in-memory database). The pool
+    then never retires one for its age, its idle time or its uses."""
+
+    statement_methods: tuple[str, ...] = ()
+    """Methods of the driver's connection that make a cursor, run its method of the same name and
+    return the cursor (sqlite3's `execute`)."""
+
+    harmless: frozenset[str] = frozenset({
+        "Warning", "Error", "InterfaceError", "DatabaseError", "DataError", "OperationalError",
+        "IntegrityError", "InternalError", "ProgrammingError", "NotSupportedError",
+    })  # fmt: skip
+    """Names on the driver's connection whose use leaves no trace in it. Using any other makes the
+    pool restore attributes and reset the session when the connection comes back."""
+
+    def __init__(self, module: ModuleType | type | None = None) -> None:
+        """`module`: what carries the PEP 249 errors: the DB-API module, or the connection class."""
+        self.module = module
+
+    # -- what the user gave: arguments, URL, settings ---------------------------------------------
+
+    def parse_url(self, url: str) -> Target:
+        """`(connect, args, kwargs)` for a database URL that this driver was chosen for.
+
+        Raises `ValueError` for a URL that it does not understand; never puts a password in the text.
+        """
+        raise ValueError(f"driver {self.name!r} has no URLs")
+
+    def connect_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+        """The creator's arguments with those added that a pool needs. No I/O."""
+        return args, kwargs
+
+    def check_settings(
+        self, settings: Mapping[str, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
+        """Refuse settings that cannot work with these connect arguments. No I/O.
+
+        `settings` holds the pool's settings by name. Raises `ValueError` with the setting's name,
+        its value and the way out.
+        """
+
+    # -- a connection's beginning and end ---------------------------------------------------------
+
+    def connected(self, conn: Any) -> None:
+        """Prepare a new connection, before the user's `setup`. Raises to refuse it."""
+
+    def close(self, conn: Any) -> None:
+        """Close it; whatever it holds open in this process is released."""
+        conn.close()
+
+    def is_alive(self, conn: Any) -> bool:
+        """False if it is known to be dead, without a round trip and without blocking.
+
+        Asked at every checkout, so it must be quick. True means "nothing bad is known".
+        """
+        return True
+
+    def ping(self, conn: Any) -> None:
+        """One round trip that proves it alive; it leaves no transaction open and never reconnects.
+
+        Portable default: `SELECT 1` (the next best thing to a standard: PEP 249 has no ping), then
+        a rollback.
+        """
+        cursor = conn.cursor()
+        try:
+            cursor.execute("SELECT 1")
+            cursor.fetchall()
+        finally:
+            cursor.close()
+        conn.rollback()
+
+    def interrupt(self, conn: Any) -> bool:
+        """Make a call that blocks on it in another thread fail soon; True if that was possible.
+
+        Must not block, and must be safe while another thread is inside the driver.
+        """
+        return False
+
+    def abandon_after_fork(self, conn: Any) -> None:
+        """In a child process: make sure that nothing done to `conn` here reaches the parent's session.
+
+        The pool keeps a reference for ever, so that no finalizer runs. Portable default: where the
+        driver offers a file descriptor, it now leads to the null device.
+        """
+        fileno = getattr(conn, "fileno", None)
+        if not callable(fileno):
+            return
+        try:
+            fd = int(fileno())
+        except Exception:
+            return
+        null = os.open(os.devnull, os.O_RDWR)
+        try:
+            os.dup2(null, fd)
+        finally:
+            os.close(null)
+
+    # -- transactions -----------------------------------------------------------------------------
+
+    def in_transaction(self, conn: Any) -> bool | None:
+        """Whether a transaction is open, without a round trip; None: cannot say.
+
+        None makes the pool go by what it saw: work since the last commit or rollback.
+        """
+        return None
+
+    def rollback(self, conn: Any) -> None:
+        """End a transaction however it was begun, also one begun by hand in autocommit mode."""
+        conn.rollback()
+
+    def begin(
+        self, conn: Any, isolation: str | None, readonly: bool | None, options: Mapping[str, Any]
+    ) -> None:
+        """Begin a transaction on a clean connection.
+
+        Portable default: PEP 249's implicit one; refuses what it cannot give with `ValueError`.
+        """
+        asked = {"isolation": isolation, "readonly": readonly, **options}
+        for name, value in asked.items():
+            if value is not None:
+                raise ValueError(
+                    f"transaction({name}={value!r}): driver {self.name!r} has no portable way to"
+                    " do that; leave it out, or install a plugin for this driver"
+                )
+
+    # -- a clean session --------------------------------------------------------------------------
+
+    def snapshot(self, conn: Any) -> Any:
+        """The client-side attributes worth restoring, taken once after `setup`. No round trip."""
+        return None
+
+    def restore(self, conn: Any, snapshot: Any) -> None:
+        """Put back the attributes that differ from `snapshot`. Called after the rollback."""
+
+    def reset_session(self, conn: Any) -> bool:
+        """Bring the session on the server back to what it was when connected.
+
+        Called after the rollback and before `restore`. True: done, and the pool replays `setup`.
+        False: this driver cannot, so the pool closes the connection and opens another when needed.
+        """
+        return False
+
+    def may_change_session(self, sql: str) -> bool:
+        """Whether this statement may change more than rows: when in doubt, True. No I/O.
+
+        The pool caches the answer by text.
+        """
+        return True
+
+    # -- what an error means ----------------------------------------------------------------------
+
+    def is_disconnect(self, exc: BaseException, conn: Any) -> bool:
+        """Whether `exc`, raised by a call on `conn`, says that the connection is gone. No I/O.
+
+        Portable default: PEP 249 has no word for it, so this goes by what the connection itself
+        says (`closed`, as many drivers have it) and by Python's own connection errors.
+        """
+        if isinstance(exc, (ConnectionError, EOFError)):
+            return True
+        closed = getattr(conn, "closed", False)
+        return isinstance(closed, (bool, int)) and bool(closed)
+
+    def is_transient(self, exc: BaseException) -> bool:
+        """Whether a failed connect is worth another try. If not, the caller gets it at once."""
+        return isinstance(exc, (ConnectionError, TimeoutError))
+
+    def is_retryable(self, exc: BaseException) -> bool:
+        """Whether the transaction was rolled back for a reason that a second try may not meet:
+        serialization failure, deadlock, busy."""
+        return False
+
+    # -- handles ----------------------------------------------------------------------------------
+
+    def open_cursor(
+        self,
+        conn: Any,
+        pooled: Callable[[type], type],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        """A cursor of the class `pooled(cls)`, for `cls` the class the borrower asked for.
+
+        `pooled` derives (and caches) a subclass that notes statements and is dead after return.
+        Portable default: None, since PEP 249 has no way to ask for a cursor class; the pool then
+        wraps what `conn.cursor(*args, **kwargs)` gives.
+        """
+        return None

@@ -1,0 +1,68 @@
+"""What happens to pools in a forked child: each starts anew, and never speaks on the parent's sockets.
+
+Holds the references that must outlive everything: the parent's connections, which no finalizer here
+may end. It knows pools only as objects with `_after_fork`.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from typing import Any, NoReturn, Protocol
+
+from .errors import ConnectionReturned
+
+
+class Forkable(Protocol):
+    """What a pool offers here."""
+
+    def _after_fork(self) -> None: ...
+
+
+_pools: weakref.WeakSet[Any] = weakref.WeakSet()
+_parents: list[Any] = []
+
+
+def watch(pool: Forkable) -> None:
+    """Let the pool know when it finds itself in a child process."""
+    _pools.add(pool)
+
+
+def keep_for_ever(conn: Any) -> None:
+    """A connection of the parent: never closed, never collected."""
+    _parents.append(conn)
+
+
+def _in_child() -> None:
+    for pool in tuple(_pools):
+        pool._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
+
+
+class ParentsMember:
+    """Stands in a child for the member of a handle that was lent in the parent."""
+
+    def __init__(self, error: type[ConnectionReturned]) -> None:
+        self.__dict__["_error"] = error
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise self.__dict__["_error"](
+            "this connection was borrowed before the fork and belongs to the parent process;"
+            " borrow another with pool.connection()"
+        )
+
+
+class ParentsDesk:
+    """Stands in a child for the pool of such a handle: giving back does nothing."""
+
+    def check_in(self, lease: Any) -> None:
+        """Nothing to give back here."""
+
+    def discard(self, lease: Any, reason: str) -> None:
+        """Nothing to throw away here."""
+
+    def __repr__(self) -> str:
+        return "<the pool of the parent process>"

@@ -1,0 +1,332 @@
+"""What a borrower holds: `PooledConnection`, a fence around the driver's connection.
+
+It forwards everything to the driver's connection while the lease lasts, and nothing afterwards: on
+return its one slot is emptied, and every later use finds that out without a check on the way.
+It notes what was done, so that the return path cleans no more than it must. It knows the pool only
+as the `Desk` that its lease leads to.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+from .cursors import CursorProxy, pooled_cursor_class
+from .errors import ConnectionReturned, for_driver
+from .member import Member, Work
+
+if TYPE_CHECKING:
+    from .drivers.base import Driver
+    from .ledger import Lease
+
+PEP249_ERRORS = (
+    "Warning", "Error", "InterfaceError", "DatabaseError", "DataError", "OperationalError",
+    "IntegrityError", "InternalError", "ProgrammingError", "NotSupportedError",
+)  # fmt: skip
+
+_PLAIN = (int, float, complex, str, bytes, bool, type(None), type, ModuleType)
+"""Values that nobody can change through a reference to them."""
+
+
+class Desk(Protocol):
+    """What a handle asks of the pool that lent it."""
+
+    @property
+    def driver(self) -> Driver: ...
+    def begin_work(self, member: Member) -> Work: ...
+    def check_in(self, lease: Lease) -> None: ...
+    def discard(self, lease: Lease, reason: str) -> None: ...
+    def release(self, lease: Lease) -> Any: ...
+    def failed(self, lease: Lease, exc: BaseException) -> None: ...
+
+
+class PooledConnection:
+    """A borrowed connection: the driver's own, as long as it is lent.
+
+    Attributes and methods are the driver's, writing an attribute reaches the driver, and
+    `isinstance(conn, <the driver's class>)` holds. Used after it was returned it raises the
+    driver's `InterfaceError` (PEP 249), `ConnectionReturned` in any case.
+
+    As a context manager it commits on success, rolls back on an exception, and always returns.
+    """
+
+    __slots__ = ("__weakref__", "_lease")
+
+    _lease: Lease
+    _gone: type[ConnectionReturned] = ConnectionReturned
+    _connection_class: type = object
+
+    # -- giving back ------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Give the connection back; does nothing the second time.
+
+        Open cursors are closed, an open transaction is rolled back, the session is cleaned as
+        `reset` says. If that fails the connection is thrown away; this never raises for it.
+        """
+        lease = _surrender(self)
+        if lease is not None:
+            lease.pool.check_in(lease)
+
+    def invalidate(self) -> None:
+        """Throw the connection away instead of giving it back; it is closed, not cleaned."""
+        lease = _surrender(self)
+        if lease is not None:
+            lease.pool.discard(lease, "invalidated")
+
+    def detach(self) -> Any:
+        """Take the driver's connection out of the pool and return it: it is the caller's to close.
+
+        The pool forgets it, and may open another in its place. This handle is dead afterwards.
+        """
+        lease = self._lease  # raises if it was returned
+        lease = _surrender(self) or lease
+        return lease.pool.release(lease)
+
+    @property
+    def driver_connection(self) -> Any:
+        """The driver's own connection, for code that checks its type in C.
+
+        The pool cannot see what is done with it, so a full reset follows on return. Do not keep it.
+        """
+        lease = self._lease
+        _work_of(lease).unseen()
+        return lease.member.conn
+
+    def __enter__(self) -> PooledConnection:
+        self._lease  # noqa: B018  (raises if it was returned)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None and not _is_returned(self) and self._lease.member.work is not None:
+                self.commit()
+        finally:
+            self.close()
+
+    # -- PEP 249 ----------------------------------------------------------------------------------
+
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        """A cursor of the driver's own kind (arguments as the driver's), dead after the return."""
+        lease = self._lease
+        member = lease.member
+        work = member.work or lease.pool.begin_work(member)
+        cursor = lease.pool.driver.open_cursor(member.conn, pooled_cursor_class, args, kwargs)
+        if cursor is None:
+            work.pending = True
+            return CursorProxy(self, work, member.conn.cursor(*args, **kwargs))
+        cursor._handle = self
+        cursor._work = work
+        work.track(cursor)
+        return cursor
+
+    def commit(self) -> None:
+        """Commit the transaction."""
+        self._end("commit")
+
+    def rollback(self) -> None:
+        """Roll the transaction back."""
+        self._end("rollback")
+
+    def _end(self, how: str) -> None:
+        lease = self._lease
+        work = _work_of(lease)
+        try:
+            getattr(lease.member.conn, how)()
+        except BaseException as exc:
+            lease.pool.failed(lease, exc)
+            raise
+        work.pending = False
+
+    # -- everything else is the driver's ----------------------------------------------------------
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_lease":  # the slot is empty
+            _raise_returned(self)
+        if name in ("closed", "open") and _is_returned(self):
+            if hasattr(self._connection_class, name):
+                return name == "closed"
+        lease = self._lease
+        value = getattr(lease.member.conn, name)
+        known = name in lease.pool.driver.harmless
+        if callable(value) and not isinstance(value, type):
+            return FencedCall(self, name, known)
+        if not known and not isinstance(value, _PLAIN):
+            _work_of(lease).attributes = True
+        return value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        lease = self._lease
+        _work_of(lease).attributes = True
+        setattr(lease.member.conn, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        lease = self._lease
+        _work_of(lease).attributes = True
+        delattr(lease.member.conn, name)
+
+    def __dir__(self) -> list[str]:
+        names = set(object.__dir__(self))
+        if not _is_returned(self):
+            names.update(dir(self._lease.member.conn))
+        return sorted(names)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """The driver's, so that `isinstance` holds; `type(conn)` tells the truth."""
+        return self._connection_class
+
+    def __repr__(self) -> str:
+        state = "returned" if _is_returned(self) else f"lent by {self._lease.pool!r}"
+        kind = self._connection_class
+        return f"<pooled {kind.__module__}.{kind.__qualname__}, {state}>"
+
+
+_slot = vars(PooledConnection)["_lease"]
+_bind: Callable[[PooledConnection, Lease], None] = _slot.__set__
+_peek: Callable[[PooledConnection], Lease] = _slot.__get__
+_empty: Callable[[PooledConnection], None] = _slot.__delete__
+_new = object.__new__
+
+
+def lend(lease: Lease) -> PooledConnection:
+    """A handle on a leased member."""
+    handle: PooledConnection = _new(lease.member.handle_class)
+    _bind(handle, lease)
+    return handle
+
+
+def _surrender(handle: PooledConnection) -> Lease | None:
+    """Take the lease out of the handle; None if it is gone. One caller wins: deleting is atomic."""
+    try:
+        lease = _peek(handle)
+        _empty(handle)
+    except AttributeError:
+        return None
+    return lease
+
+
+def _is_returned(handle: PooledConnection) -> bool:
+    try:
+        _peek(handle)
+    except AttributeError:
+        return True
+    return False
+
+
+def _raise_returned(handle: PooledConnection) -> NoReturn:
+    gone = type(handle)._gone
+    raise gone("this connection was returned to the pool; borrow another with pool.connection()")
+
+
+def _work_of(lease: Lease) -> Work:
+    work: Work | None = lease.member.work
+    return work or lease.pool.begin_work(lease.member)
+
+
+class FencedCall:
+    """A method of the driver's connection that ends with the lease."""
+
+    __slots__ = ("_handle", "_harmless", "_name")
+
+    def __init__(self, handle: PooledConnection, name: str, harmless: bool) -> None:
+        self._handle = handle
+        self._name = name
+        self._harmless = harmless
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        lease = self._handle._lease
+        conn = lease.member.conn
+        work = _work_of(lease)
+        if not self._harmless:
+            work.unseen()
+        try:
+            result = getattr(conn, self._name)(*args, **kwargs)
+        except BaseException as exc:
+            lease.pool.failed(lease, exc)
+            raise
+        if result is conn:
+            return self._handle
+        return _fence_result(self._handle, work, result)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(getattr(self._handle._lease.member.conn, self._name), name)
+
+    def __repr__(self) -> str:
+        return f"<pooled method {self._name!r} of {self._handle!r}>"
+
+
+def _fence_result(handle: PooledConnection, work: Work, result: Any) -> Any:
+    """What a call gave: whatever lives on the connection must end with the lease."""
+    if hasattr(result, "execute") and hasattr(result, "fetchone"):
+        return CursorProxy(handle, work, result)
+    if isinstance(result, Iterator):
+        return FencedIterator(handle, result)
+    if callable(getattr(result, "close", None)):
+        try:
+            work.track(result)
+        except TypeError:  # cannot be referred to weakly, so not known at the return
+            work.broken = True
+    return result
+
+
+class FencedIterator:
+    """An iterator over the driver's connection (sqlite3's `iterdump`) that ends with the lease."""
+
+    __slots__ = ("_handle", "_iterator")
+
+    def __init__(self, handle: PooledConnection, iterator: Iterator[Any]) -> None:
+        self._handle = handle
+        self._iterator = iterator
+
+    def __iter__(self) -> FencedIterator:
+        return self
+
+    def __next__(self) -> Any:
+        self._handle._lease  # noqa: B018  (raises if it was returned)
+        return next(self._iterator)
+
+
+@functools.cache
+def handle_class(
+    connection_class: type, errors_from: ModuleType | type | None, statements: tuple[str, ...]
+) -> type[PooledConnection]:
+    """The handle's class for one class of driver connections."""
+    source = errors_from if errors_from is not None else connection_class
+    body: dict[str, Any] = {
+        "__slots__": (),
+        "__doc__": PooledConnection.__doc__,
+        "_gone": for_driver(ConnectionReturned, source),
+        "_connection_class": connection_class,
+    }
+    for name in PEP249_ERRORS:
+        error = getattr(connection_class, name, None) or getattr(source, name, None)
+        if error is not None:
+            body[name] = error
+    for name in statements:
+        body[name] = _statement(name)
+    if hasattr(connection_class, "__call__"):
+        body["__call__"] = _call
+    return type("PooledConnection", (PooledConnection,), body)
+
+
+def _statement(name: str) -> Callable[..., Any]:
+    def method(self: PooledConnection, *args: Any, **kwargs: Any) -> Any:
+        cursor = self.cursor()
+        getattr(cursor, name)(*args, **kwargs)
+        return cursor
+
+    method.__name__ = name
+    method.__doc__ = f"Run `{name}` on a new cursor and return the cursor."
+    return method
+
+
+def _call(self: PooledConnection, *args: Any, **kwargs: Any) -> Any:
+    return FencedCall(self, "__call__", False)(*args, **kwargs)

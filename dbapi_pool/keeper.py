@@ -1,0 +1,456 @@
+"""Everything in the background: opening, closing, checking, filling, retiring, keepalive, backoff.
+
+Borrowers do no network I/O to get a connection: openers connect, checkers ping, closers close, each
+on daemon threads that start on demand and end when there is nothing to do; the housekeeper looks
+after the clock. A driver that calls itself `local` is opened, pinged and closed in the caller's
+thread instead. The threads hold the keeper weakly while they wait. It must never know the pool.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from .drivers.base import Driver
+from .errors import PoolError
+from .events import Events, log
+from .ledger import CHECKING, CLEANING, CLOSED, CLOSING, Census, Ledger, Lease, Place
+from .member import AT_ONCE, NEVER, Member, line_of
+from .options import Options
+from .source import Source
+from .stats import Counters
+from .system import Signal, System
+
+BACKOFF_FIRST = 0.05
+BACKOFF_MOST = 1.0
+_HANDS = 32  # threads that close and ping; an opener has a thread of its own
+_GOOD_FOR = 1.0  # seconds that a ping or an opening counts, whatever `ping_after` is
+_LOOK_AGAIN = 1.0  # seconds between two looks while somebody waits: a safety net, not a clock
+
+
+class Crew:
+    """At most `most` daemon threads working off a queue; each ends when it finds it empty."""
+
+    def __init__(self, system: System, most: int, name: str) -> None:
+        # Guards the decision to start or end a thread, so that no job is left without one.
+        self._lock = system.lock()
+        self._system = system
+        self._most = most
+        self._name = name
+        self._jobs: deque[Callable[[], object]] = deque()
+        self._hands: list[weakref.ref[_Hand]] = []
+
+    def submit(self, job: Callable[[], object]) -> None:
+        """Have `job` done soon, on another thread."""
+        self._jobs.append(job)
+        with self._lock:
+            self._hands = [ref for ref in self._hands if ref() is not None]
+            if len(self._hands) >= self._most:
+                return
+            hand = _Hand(self)
+            self._hands.append(weakref.ref(hand))
+        self._system.spawn(hand.work, self._name)
+
+    def next_job(self, hand: _Hand) -> Callable[[], object] | None:
+        """The next job; None tells the hand to end."""
+        with self._lock:
+            if self._jobs:
+                return self._jobs.popleft()
+            self._hands = [ref for ref in self._hands if ref() not in (None, hand)]
+            return None
+
+
+class _Hand:
+    """One thread of a crew. Only its thread holds it, so a thread that died is not counted."""
+
+    def __init__(self, crew: Crew) -> None:
+        self._crew = crew
+
+    def work(self) -> None:
+        while (job := self._crew.next_job(self)) is not None:
+            try:
+                job()
+            except BaseException:  # this thread is ours alone; a lease in the job is found again
+                log.exception("a background job failed")
+
+
+class Alarm:
+    """Told when a lease was lost; callable from anywhere, also from the garbage collector."""
+
+    def __init__(self, signal: Signal) -> None:
+        self.signal = signal
+
+    def __call__(self, _: Any) -> None:
+        self.signal.set()
+
+
+class Keeper:
+    """The background of one pool."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        source: Source,
+        options: Options,
+        system: System,
+        counters: Counters,
+        signal: Signal,
+        name: str,
+    ) -> None:
+        self._ledger = ledger
+        self._source = source
+        self._options = options
+        self._system = system
+        self._counters = counters
+        self._signal = signal
+        self._name = name
+        self.events: Events | None = None
+        self.last_error: BaseException | None = None  # of the last connect, while connects fail
+        self._failures = 0
+        self._retry_at = AT_ONCE
+        self._crew = Crew(system, _HANDS, f"{name} hands")
+        # Guards the decision to start or end the housekeeper.
+        self._lock = system.lock()
+        self._housekeeper: Callable[[], object] = lambda: None
+        self._emptied: deque[Signal] = deque()  # those who wait in `close` until all is closed
+
+    @property
+    def _driver(self) -> Driver:
+        return self._source.driver
+
+    # -- opening ----------------------------------------------------------------------------------
+
+    def wish(self) -> None:
+        """Start as many openers as the line and `min_size` ask for; look after the clock."""
+        self.keep_house()
+        if self._driver.local:
+            return
+        while (lease := self._claim()) is not None:
+            self._system.spawn(functools.partial(self._opener, lease), f"{self._name} opener")
+            del lease
+
+    def _claim(self) -> Lease | None:
+        now = self._system.monotonic()
+        if now < self._retry_at:
+            return None
+        return self._ledger.claim(now, single=self._failures > 0)
+
+    def _opener(self, lease: Lease | None) -> None:
+        """An opener thread: open while more is wanted."""
+        while lease is not None:
+            try:
+                self.open(lease)
+            except BaseException:  # this thread is ours alone
+                lease = None  # told to whom it concerns; the housekeeper tries again
+            else:
+                self.put(lease)
+                lease = self._claim()
+        self.wish()
+
+    def open(self, lease: Lease) -> None:
+        """Open a connection into the empty place of `lease`; on an error the place is empty again."""
+        generation = self._ledger.generation
+        start = self._system.monotonic()
+        try:
+            member = self._source.open()
+        except BaseException as exc:
+            self._counters.connect_failed()
+            self._open_failed(exc)
+            self._ledger.vacate(lease)
+            raise
+        self._ledger.inline = self._driver.local
+        if generation != self._ledger.generation:
+            member.doom = "drained"
+        self.approve(member)
+        self._ledger.fill(lease, member)
+        self._counters.connected()
+        self._failures = 0
+        self._retry_at = AT_ONCE
+        self.last_error = None
+        self._tell("dbapi_pool_connected", seconds=self._system.monotonic() - start)
+        self.keep_house()
+
+    def _open_failed(self, exc: BaseException) -> None:
+        """Who asked gets the driver's error at once, unless another try may help before long."""
+        self.last_error = exc
+        wait = min(BACKOFF_MOST, BACKOFF_FIRST * 2**self._failures)
+        self._failures = min(self._failures + 1, 30)
+        self._retry_at = self._system.monotonic() + wait * (0.5 + 0.5 * self._system.random())
+        if self._driver.local:
+            return  # opened in the borrower's own thread: it has its error
+        if isinstance(exc, Exception) and self._driver.is_transient(exc):
+            self._ledger.fail(exc, lambda waiter: not waiter.patient)
+        else:
+            self._ledger.fail(_presentable(exc), most=1 if self._ledger.census().open else None)
+            self._retry_at = AT_ONCE if self._ledger.min_size == 0 else self._retry_at
+        log.info("%s: cannot connect: %s", self._name, type(exc).__name__)
+        self._signal.set()
+
+    # -- giving, checking, closing ----------------------------------------------------------------
+
+    def put(self, lease: Lease) -> None:
+        """A clean member is free."""
+        surplus = self._ledger.put(lease)
+        if surplus:
+            del lease
+            self.retire_all(surplus, "closed")
+
+    def check(self, lease: Lease) -> None:
+        """Ping a member in the background, then put it or retire it."""
+        lease.place.since = self._system.monotonic()
+        lease.place.task = CHECKING
+        self._crew.submit(functools.partial(self._check, lease))
+
+    def _check(self, lease: Lease) -> None:
+        if self.ping(lease.member):
+            lease.place.task = None
+            self.put(lease)
+        else:
+            self.retire(lease, "failed ping")
+
+    def ping(self, member: Member) -> bool:
+        """Ping in this thread; False if the connection is of no more use."""
+        try:
+            self._driver.ping(member.conn)
+        except Exception as exc:
+            log.info("%s: a connection failed its ping: %s", self._name, type(exc).__name__)
+            self.suspect_all()
+            return False
+        self.approve(member)
+        return True
+
+    def approve(self, member: Member) -> None:
+        """Just opened or pinged: good for a while, even with `ping_after=0`."""
+        member.pinged = now = self._system.monotonic()
+        after = self._options.ping_after
+        member.due = min(member.expires, NEVER if after is None else now + max(after, _GOOD_FOR))
+        if member.doom is not None:
+            member.due = AT_ONCE
+
+    def suspect_all(self) -> None:
+        """One connection turned out dead: the others are pinged before they are lent again."""
+        if self._options.ping_after is None:
+            return
+        for lease in tuple(self._ledger.idle):
+            lease.member.due = AT_ONCE
+
+    def retire(self, lease: Lease, reason: str) -> None:
+        """Close a member for good; its place counts as occupied until the driver has closed it."""
+        self.retire_all([lease], reason)
+
+    def retire_all(self, leases: list[Lease], reason: str) -> None:
+        """As `retire`, for several."""
+        now = self._system.monotonic()
+        for lease in leases:
+            lease.place.since = now
+            lease.place.task = CLOSING
+        while leases:
+            self._retire(leases.pop(), reason)
+
+    def _retire(self, lease: Lease, reason: str) -> None:
+        self._counters.retired(reason, lease.member.uses)
+        self._tell("dbapi_pool_retired", reason=reason)
+        if self._driver.local:
+            self._close(lease)
+            return
+        job = functools.partial(self._close, lease)
+        try:
+            self._crew.submit(job)
+        except RuntimeError:  # no new thread to be had: slower, but not lost
+            job()
+
+    def _close(self, lease: Lease) -> None:
+        try:
+            self._driver.close(lease.member.conn)
+        except Exception as exc:
+            log.debug("%s: closing raised %s", self._name, type(exc).__name__)
+        finally:
+            self.vacate(lease)
+
+    def vacate(self, lease: Lease) -> None:
+        """The place is empty: whoever waits may have it."""
+        self._ledger.vacate(lease)
+        for signal in tuple(self._emptied):
+            signal.set()
+        self.wish()
+
+    def wait_until_closed(self, timeout: float, mine: int) -> bool:
+        """Until no place is occupied, but by leases of the thread `mine`; False on timeout."""
+        deadline = self._system.monotonic() + timeout
+        signal = self._system.signal()
+        self._emptied.append(signal)
+        try:
+            while (census := self._ledger.census()).occupied:
+                left = deadline - self._system.monotonic()
+                if left <= 0 or _all_lent_by(census, mine):
+                    return False
+                signal.wait(left)
+            return True
+        finally:
+            self._emptied.remove(signal)
+
+    # -- keeping house ----------------------------------------------------------------------------
+
+    def keep_house(self) -> None:
+        """Make sure that the housekeeper runs, if there is anything to look after."""
+        if self._housekeeper() is not None:
+            return
+        with self._lock:
+            if self._housekeeper() is not None or self._is_quiet():
+                return
+            job = functools.partial(_keep_house, weakref.ref(self), self._signal)
+            self._housekeeper = weakref.ref(job)
+        self._system.spawn(job, f"{self._name} housekeeper")
+
+    def tick(self) -> float | None:
+        """Do what is due; seconds until the next look, or None to end."""
+        now = self._system.monotonic()
+        self.retire_all(self._ledger.adopt(), "leaked")
+        self._retire_idle(now)
+        self._ledger.serve()
+        self._fill()
+        census = self._ledger.census()
+        self._keepalive(now)
+        self._watch(census, now)
+        self._report_leaks(census, now)
+        with self._lock:
+            if self._is_quiet():
+                self._housekeeper = lambda: None
+                return None
+        return self._next_look(now)
+
+    def _is_quiet(self) -> bool:
+        """Nothing is open, and nobody waits. Caller holds the lock."""
+        if self._ledger.waiters:
+            return False
+        census = self._ledger.census()
+        if census.occupied or census.orphaned:
+            return False
+        return self._ledger.min_size == 0 or self._ledger.gate is CLOSED
+
+    def _next_look(self, now: float) -> float:
+        options = self._options
+        spans = [options.idle_timeout, options.keepalive, options.leak_after, options.max_lifetime]
+        look = min((span / 4 for span in spans if span is not None), default=60.0)
+        look = min(look, options.ping_timeout) if not self._driver.local else look
+        if self._ledger.waiters:
+            look = min(look, _LOOK_AGAIN)
+        if self._retry_at > now and not self._driver.local:
+            look = min(look, self._retry_at - now)
+        for lease in tuple(self._ledger.idle):
+            look = min(look, self._idle_due(lease.member) - now)
+        return max(look, 0.001)
+
+    def _idle_due(self, member: Member) -> float:
+        """When something must be done about an idle member."""
+        options = self._options
+        due = member.expires
+        if options.idle_timeout is not None and self._may_shrink():
+            due = min(due, member.returned + options.idle_timeout)
+        if options.keepalive is not None:
+            due = min(due, max(member.returned, member.pinged) + options.keepalive)
+        return due
+
+    def _may_shrink(self) -> bool:
+        return self._driver.expendable and self._ledger.census().open > self._ledger.min_size
+
+    def _retire_idle(self, now: float) -> None:
+        ledger = self._ledger
+        self.retire_all(ledger.take_idle(lambda member: member.doom is not None), "drained")
+        self.retire_all(ledger.take_idle(lambda member: now >= member.expires), "lifetime")
+        after = self._options.idle_timeout
+        if after is None or not self._driver.expendable:
+            return
+        spare = ledger.census().open - ledger.min_size
+        old = ledger.take_idle(lambda member: now >= member.returned + after, max(spare, 0))
+        self.retire_all(old, "idle")
+
+    def _fill(self) -> None:
+        """Open what `min_size` lacks, and retry what failed."""
+        if not self._driver.local:
+            self.wish()
+            return
+        while (lease := self._claim()) is not None:
+            try:
+                self.open(lease)
+            except Exception as exc:
+                log.info("%s: cannot connect: %s", self._name, type(exc).__name__)
+                return
+            self.put(lease)
+
+    def _keepalive(self, now: float) -> None:
+        every = self._options.keepalive
+        if every is None:
+            return
+        wanted = self._ledger.take_idle(
+            lambda member: now >= max(member.returned, member.pinged) + every
+        )
+        while wanted:
+            self.check(wanted.pop())
+
+    def _watch(self, census: Census, now: float) -> None:
+        """Cut what blocks for longer than `ping_timeout`."""
+        for task in (CHECKING, CLEANING, CLOSING):
+            for place in census.tasks[task]:
+                member = place.member
+                if member is not None and now - place.since >= self._options.ping_timeout:
+                    self._cut(member.conn)
+
+    def _cut(self, conn: Any) -> None:
+        try:
+            self._driver.interrupt(conn)
+        except Exception as exc:
+            log.debug("%s: interrupting raised %s", self._name, type(exc).__name__)
+
+    def _report_leaks(self, census: Census, now: float) -> None:
+        after = self._options.leak_after
+        if after is None:
+            return
+        for place in census.lent:
+            member = place.member
+            if now - member.since >= after and not member.reported:
+                member.reported = True
+                log.warning(
+                    "%s: a connection has been lent for %.1f s, longer than leak_after=%r;"
+                    " it was borrowed at %s",
+                    self._name,
+                    now - member.since,
+                    after,
+                    line_of(member.code, member.lasti),
+                )
+
+    def _tell(self, event: str, **facts: Any) -> None:
+        if self.events is not None:
+            self.events.tell(event, **facts)
+
+
+def _presentable(exc: BaseException) -> Exception:
+    """What can be raised in another thread: a driver's error as it is."""
+    if isinstance(exc, Exception):
+        return exc
+    error = PoolError(f"connecting was cut short by {exc!r}")
+    error.__cause__ = exc
+    return error
+
+
+def _all_lent_by(census: Census, thread: int) -> bool:
+    """Whether every occupied place is lent, and by that thread: nobody else will return them."""
+    lent: Iterable[Place] = census.lent
+    return len(census.lent) == census.occupied and all(
+        place.member.thread == thread for place in lent
+    )
+
+
+def _keep_house(keeper_ref: weakref.ref[Keeper], signal: Signal) -> None:
+    """The housekeeper's thread. It holds the keeper only while it looks."""
+    delay: float | None = 0.0
+    while delay is not None:
+        signal.wait(delay)
+        keeper = keeper_ref()
+        if keeper is None:
+            return
+        delay = keeper.tick()
+        del keeper

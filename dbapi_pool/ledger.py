@@ -1,0 +1,375 @@
+"""The concurrency core: who gets which member, and when.
+
+It knows no driver, does no I/O, reads no clock and knows nobody but `errors`. Members are opaque.
+
+**Capacity is objects.** A `Place` is room for one driver connection; `max_size` of them may be
+occupied. A `Lease` is the right to use one place, and a place has at most one living lease: it
+refers to it weakly. So where a lease *is* says everything: parked in `idle`, in a borrower's
+handle, with a waiter, in a job of the keeper. A lease that anybody loses (an exception between two
+steps, a handle dropped without close, a thread that died) stops living, and its place is found to
+have none: empty if it holds no member, orphaned if it does. No number is kept that could drift.
+
+**The common path takes no lock.** Checkout pops a lease off `idle`, checkin appends it: one C call
+each, atomic, and a lease lost right after is found again as above. What makes that safe beside
+waiters is order: a waiter enters `waiters` and then looks at `idle`; who returns appends to `idle`
+and then looks at `waiters`. Whoever comes second sees the other.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from .errors import PoolClosed, PoolDeadlock, PoolFull, PoolTimeout
+
+OPEN = None
+SUSPENDED = "suspended"
+CLOSED = "closed"
+
+OPENING = "opening"
+CHECKING = "checking"
+CLEANING = "cleaning"
+CLOSING = "closing"
+
+
+class SignalLike(Protocol):
+    """What a waiter sleeps on; see `system.Signal`."""
+
+    def set(self) -> None: ...
+    def wait(self, timeout: float | None = None) -> bool: ...
+
+
+def _no_lease() -> None:
+    """Stands for the weak reference of a place that has no lease."""
+    return None
+
+
+class Place:
+    """Room for one driver connection."""
+
+    __slots__ = ("member", "ref", "since", "task")
+
+    def __init__(self) -> None:
+        self.member: Any = None
+        self.ref: Callable[[], Lease | None] = _no_lease
+        self.task: str | None = None  # what the keeper does with it; meaningless without a lease
+        self.since = 0.0  # when that began
+
+
+class Lease:
+    """The right to use one place. Whoever holds it, owns it; dropped, it is found again."""
+
+    __slots__ = ("__weakref__", "member", "place", "pool")
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.member = place.member
+        self.pool: Any = None  # set while lent, so that a borrowed connection keeps its pool
+
+
+class Waiter:
+    """One caller in line."""
+
+    __slots__ = ("error", "lease", "patient", "signal", "since", "thread", "where")
+
+    def __init__(
+        self, signal: SignalLike, thread: int, since: float, where: Any, patient: bool = True
+    ) -> None:
+        """`patient=False`: waits only for what is free or on its way."""
+        self.signal = signal
+        self.patient = patient
+        self.thread = thread
+        self.since = since
+        self.where = where
+        self.lease: Lease | None = None
+        self.error: BaseException | None = None
+
+    @property
+    def answered(self) -> bool:
+        """Whether it was given a lease, or an error to raise."""
+        return self.lease is not None or self.error is not None
+
+    def take(self) -> Lease:
+        """The answer: the lease, which is the caller's now, or the error."""
+        lease, self.lease = self.lease, None
+        if lease is not None:
+            return lease
+        assert self.error is not None, "taken before it was answered"
+        raise self.error
+
+
+@dataclass(slots=True)
+class Census:
+    """Every occupied place, by what is being done with it; one moment's view."""
+
+    idle: list[Place] = field(default_factory=list)
+    lent: list[Place] = field(default_factory=list)
+    tasks: dict[str, list[Place]] = field(
+        default_factory=lambda: {OPENING: [], CHECKING: [], CLEANING: [], CLOSING: []}
+    )
+    orphaned: list[Place] = field(default_factory=list)
+
+    @property
+    def occupied(self) -> int:
+        """Places that hold, or are about to hold, a driver connection."""
+        return self.open + len(self.tasks[OPENING]) + len(self.tasks[CLOSING])
+
+    @property
+    def open(self) -> int:
+        """Those with a connection that is not being closed."""
+        busy = len(self.tasks[CHECKING]) + len(self.tasks[CLEANING])
+        return len(self.idle) + len(self.lent) + len(self.orphaned) + busy
+
+
+class Ledger:
+    """Places, leases and the line of waiters of one pool."""
+
+    def __init__(
+        self,
+        lock: AbstractContextManager[object],
+        min_size: int,
+        max_size: int,
+        lost: Callable[[Any], object],
+    ) -> None:
+        """`lost` is called with a weak reference when a lease died: anywhere, at any time, maybe
+        under this ledger's own lock. It may only set a flag or a signal."""
+        # The rule of the lock: it guards `places`, `waiters`, the assignment of leases to places and
+        # the switching of `gate`. Under it nothing blocks, no driver, logger or user code is called.
+        # It may be skipped for `idle.pop()`, `idle.append()`, and reading `waiters` and `gate`.
+        self._lock = lock
+        self._lost = lost
+        self.min_size = min_size
+        self.max_size = max_size
+        self.inline = False  # waiters may be given an empty place, to open it themselves
+        self.places: list[Place] = []
+        self.idle: deque[Lease] = deque()  # LIFO, so that a pool can shrink
+        self.waiters: deque[Waiter] = deque()  # FIFO
+        self.gate: str | None = OPEN
+        self.generation = 0
+
+    # -- waiting ----------------------------------------------------------------------------------
+
+    def join(self, waiter: Waiter, max_waiting: int | None) -> None:
+        """Stand in line, and be served if something is free.
+
+        Raises `PoolClosed`, and if nothing is free or on its way for this waiter `PoolDeadlock`,
+        `PoolFull`, or `PoolTimeout` for the impatient.
+        """
+        with self._lock:
+            if self.gate is CLOSED:
+                raise PoolClosed
+            census = self._census()
+            ahead = len(self.waiters) - (self.max_size - len(census.lent))
+            if ahead >= 0:
+                self._refuse(waiter, census, ahead, max_waiting)
+            self.waiters.append(waiter)
+            self._serve()
+
+    def _refuse(self, waiter: Waiter, census: Census, ahead: int, most: int | None) -> None:
+        """Caller holds the lock, and nothing is on its way for `waiter`."""
+        waiting = {other.thread for other in self.waiters} | {waiter.thread}
+        if len(census.lent) >= self.max_size:
+            if all(place.member.thread in waiting for place in census.lent):
+                raise PoolDeadlock
+        if not waiter.patient:
+            raise PoolTimeout
+        if most is not None and ahead >= most:
+            raise PoolFull
+
+    def rejoin(self, waiter: Waiter) -> None:
+        """Stand first in line again: what the waiter was given turned out not to be usable."""
+        with self._lock:
+            if self.gate is CLOSED:
+                raise PoolClosed
+            waiter.lease = None
+            self.waiters.appendleft(waiter)
+            self._serve()
+
+    def leave(self, waiter: Waiter) -> None:
+        """Leave the line. It may have been served at the same instant: see `waiter.lease`."""
+        with self._lock:
+            try:
+                self.waiters.remove(waiter)
+            except ValueError:
+                pass
+            self._serve()
+
+    def fail(
+        self,
+        error: BaseException,
+        whom: Callable[[Waiter], bool] = lambda waiter: True,
+        most: int | None = None,
+    ) -> None:
+        """Let those in line raise `error`: the first `most` of them, and only `whom`."""
+        with self._lock:
+            for waiter in [waiter for waiter in self.waiters if whom(waiter)][:most]:
+                waiter.error = error
+                self.waiters.remove(waiter)
+                waiter.signal.set()
+            self._serve()
+
+    def serve(self) -> None:
+        """Give what is free to those who wait, first come, first served."""
+        with self._lock:
+            self._serve()
+
+    def _serve(self) -> None:
+        """Caller holds the lock."""
+        while self.waiters:
+            waiter = self.waiters[0]
+            if waiter.lease is None:
+                waiter.lease = self._next()  # from here on it is the waiter's
+                if waiter.lease is None:
+                    return
+            self.waiters.popleft()
+            waiter.signal.set()
+
+    def _next(self) -> Lease | None:
+        """Something free, or None. Caller holds the lock."""
+        if self.gate is not OPEN:
+            return None
+        try:
+            return self.idle.pop()
+        except IndexError:  # also when somebody on the common path was quicker
+            return self._vacancy() if self.inline else None
+
+    # -- places -----------------------------------------------------------------------------------
+
+    def put(self, lease: Lease) -> list[Lease]:
+        """A clean member is free: to the first in line, else idle. Takes no lock if nobody waits.
+
+        Returns leases that must be closed instead, since the pool was closed meanwhile.
+        """
+        self.idle.append(lease)
+        if self.waiters or self.gate is not OPEN:
+            return self.settle()
+        return []
+
+    def settle(self) -> list[Lease]:
+        """Serve the line; if the pool is closed, take what is idle, to be closed."""
+        with self._lock:
+            self._serve()
+        return self.take_idle(lambda member: self.gate is CLOSED)
+
+    def take_idle(self, wanted: Callable[[Any], object], most: int | None = None) -> list[Lease]:
+        """Take idle leases, longest idle first, whose member is `wanted`; they are the caller's."""
+        taken: list[Lease] = []
+        for lease in tuple(self.idle):
+            if most is not None and len(taken) >= most:
+                break
+            if wanted(lease.member):
+                taken.append(lease)
+                if not self._take(lease):
+                    taken.pop()
+        return taken
+
+    def _take(self, lease: Lease) -> bool:
+        """Take this very lease out of idle; False if somebody was quicker."""
+        try:
+            self.idle.remove(lease)
+        except (ValueError, IndexError):
+            return False
+        return True
+
+    def claim(self, now: float, *, single: bool = False) -> Lease | None:
+        """A lease on an empty place, for an opener; None if no further connection is wanted.
+
+        Wanted is one for each waiter that nothing is on its way to, and whatever `min_size` lacks;
+        with `single`, at most one at a time.
+        """
+        with self._lock:
+            if self.gate is not OPEN:
+                return None
+            census = self._census()
+            opening = len(census.tasks[OPENING])
+            coming = opening + len(census.tasks[CHECKING]) + len(census.tasks[CLEANING])
+            if len(self.waiters) <= coming and census.open + opening >= self.min_size:
+                return None
+            if single and opening:
+                return None
+            lease = self._vacancy(census)
+            if lease is not None:
+                lease.place.since = now
+                lease.place.task = OPENING
+            return lease
+
+    def adopt(self) -> list[Lease]:
+        """New leases on the orphaned places. Their connections are in doubt: close them."""
+        with self._lock:
+            return [self._lease(place) for place in self.places if self._orphaned(place)]
+
+    def fill(self, lease: Lease, member: Any) -> None:
+        """The place of `lease` now holds `member`."""
+        lease.place.member = member
+        lease.member = member
+        lease.place.task = None
+
+    def vacate(self, lease: Lease) -> None:
+        """The place of `lease` is empty: its connection is closed for good, or was never opened."""
+        place = lease.place
+        with self._lock:
+            lease.member = place.member = None
+            place.task = None
+            place.ref = _no_lease
+            if len(self.places) > self.max_size:
+                self.places.remove(place)
+            self._serve()
+
+    def shut(self, gate: str | None) -> bool:
+        """Open, suspend or close the pool; False if it is closed, which is for ever."""
+        with self._lock:
+            if self.gate is CLOSED:
+                return gate is CLOSED
+            self.gate = gate
+            self._serve()
+            return True
+
+    def census(self) -> Census:
+        """One moment's view of every place."""
+        with self._lock:
+            return self._census()
+
+    def _census(self) -> Census:
+        """Caller holds the lock."""
+        parked = {id(lease.place) for lease in tuple(self.idle)}
+        census = Census()
+        for place in self.places:
+            if place.ref() is None:
+                if place.member is not None:
+                    census.orphaned.append(place)
+            elif id(place) in parked:
+                census.idle.append(place)
+            else:
+                (census.tasks[place.task] if place.task else census.lent).append(place)
+        return census
+
+    @staticmethod
+    def _orphaned(place: Place) -> bool:
+        return place.member is not None and place.ref() is None
+
+    def _vacancy(self, census: Census | None = None) -> Lease | None:
+        """A lease on an empty place, if the bound allows one more. Caller holds the lock."""
+        occupied = 0
+        empty = None
+        for place in self.places:
+            if place.member is not None or place.ref() is not None:
+                occupied += 1
+            elif empty is None:
+                empty = place
+        if occupied >= self.max_size:
+            return None
+        if empty is None:
+            empty = Place()
+            self.places.append(empty)
+        return self._lease(empty)
+
+    def _lease(self, place: Place) -> Lease:
+        """A new lease on a place that has none. Caller holds the lock."""
+        lease = Lease(place)
+        place.task = None
+        place.ref = weakref.ref(lease, self._lost)
+        return lease

@@ -1,0 +1,103 @@
+"""`Member`: the pool's record of one driver connection; `Work`: what one borrower did with it.
+
+A leaf: plain records. They must never call a driver, nor know a lock or a clock.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from types import CodeType
+from typing import Any
+
+Site = tuple[CodeType, int]
+"""Where a connection was borrowed: code object and offset. Cheap to take, turned into text later."""
+
+NEVER = float("inf")
+AT_ONCE = float("-inf")
+
+_MANY_CURSORS = 64
+
+
+class Member:
+    """One driver connection. Times are seconds on the pool's monotonic clock."""
+
+    __slots__ = (
+        "alive",
+        "born",
+        "code",
+        "conn",
+        "doom",
+        "due",
+        "expires",
+        "handle_class",
+        "lasti",
+        "pinged",
+        "reported",
+        "returned",
+        "since",
+        "snapshot",
+        "thread",
+        "uses",
+        "work",
+    )
+
+    def __init__(self, conn: Any, handle_class: type, snapshot: Any, now: float) -> None:
+        self.conn = conn
+        self.handle_class = handle_class
+        self.alive: Callable[[Any], bool] | None = None  # the driver's `is_alive`, if it has one
+        self.snapshot = snapshot
+        self.born = now
+        self.expires = NEVER
+        self.due = NEVER  # from then on a checkout looks closer: expired, doomed or to be pinged
+        self.returned = now  # idle since
+        self.pinged = now
+        self.uses = 0
+        self.doom: str | None = None  # why it will be retired when it comes back
+        self.work: Work | None = None  # None: the borrower has not touched it yet
+        # The present or last borrowing:
+        self.since = now
+        self.thread = 0
+        self.code: CodeType | None = None
+        self.lasti = 0
+        self.reported = False
+
+
+class Work:
+    """What must be cleaned when the borrower gives the connection back."""
+
+    __slots__ = ("attributes", "broken", "cursors", "many", "note", "pending", "session")
+
+    def __init__(self, may_change_session: Callable[[Any], bool]) -> None:
+        self.pending = False  # statements since the last commit or rollback
+        self.session = False  # a statement or call that may have changed the session
+        self.attributes = False  # attributes of the driver's connection that may differ
+        self.broken = False  # in doubt for good: close it
+        self.note = may_change_session
+        self.cursors: list[weakref.ref[Any]] = []
+        self.many = _MANY_CURSORS
+
+    def unseen(self) -> None:
+        """The pool could not see what is done from now on: assume everything."""
+        self.pending = self.session = self.attributes = True
+
+    def track(self, cursor: Any) -> None:
+        """Remember a cursor, or whatever else has to be closed on return, without keeping it."""
+        self.cursors.append(weakref.ref(cursor))
+        if len(self.cursors) > self.many:
+            self.cursors = [ref for ref in self.cursors if ref() is not None]
+            self.many = 2 * len(self.cursors) + _MANY_CURSORS
+
+    def open_cursors(self) -> list[Any]:
+        """Those still in somebody's hands."""
+        return [cursor for ref in self.cursors if (cursor := ref()) is not None]
+
+
+def line_of(code: CodeType | None, lasti: int) -> str:
+    """`file:line` of a site."""
+    if code is None:
+        return "?"
+    for start, end, line in code.co_lines():
+        if start <= lasti < end and line is not None:
+            return f"{code.co_filename}:{line}"
+    return f"{code.co_filename}:{code.co_firstlineno}"

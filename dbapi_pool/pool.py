@@ -1,0 +1,561 @@
+"""`Pool`: the front desk. Checkout, checkin and life cycle; it tells others what to do.
+
+Who gets which connection is decided in `ledger`, what takes time in the background is done by
+`keeper`, what a returned connection needs is known to `cleaning`. Here is the way of one connection
+to a borrower and back, and the wording of what goes wrong on it.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from types import CodeType, TracebackType
+from typing import Any, TypeVar
+
+from . import diagnosis, fork
+from .cleaning import Cleaner
+from .cursors import fence
+from .drivers.base import Driver
+from .errors import (
+    ConnectionReturned,
+    PoolClosed,
+    PoolDeadlock,
+    PoolError,
+    PoolFull,
+    PoolSettingError,
+    PoolTimeout,
+    for_driver,
+)
+from .events import Events
+from .handles import PooledConnection, lend
+from .keeper import Alarm, Keeper
+from .ledger import CLEANING, CLOSED, OPEN, SUSPENDED, Ledger, Lease, Waiter
+from .member import AT_ONCE, NEVER, Member, Work
+from .options import Options, Reset, Setup, check_count, check_timeout
+from .source import Source
+from .stats import Counters, PoolStats
+from .system import REAL, System
+from .transactions import Terms, Transaction, run
+
+T = TypeVar("T")
+
+_CONNECT_PATIENCE = 30.0  # seconds that `timeout=0` waits for a connect that there was room for
+
+
+class Pool:
+    """A pool of DB-API connections, safe to share among threads.
+
+    `creator` is a DB-API module, a function or class that connects, or a database URL; the
+    arguments that are not settings follow it: `Pool(pymysql, host="db", user="app", max_size=20)`.
+    (A creator argument named like a setting: use `functools.partial`.) For the settings see
+    `Options`; further:
+
+    `driver`: a `Driver` instance instead of the one that the plugins find.
+    `name`: shown in `repr`, logs and thread names.
+    `clock`: a `System`; for tests (`dbapi_pool.testing.VirtualClock`).
+
+    Opens `min_size` connections before it returns, and raises the driver's own error if it cannot.
+    Raises `PoolSettingError` (a `ValueError`) for a setting that cannot work. As a context manager
+    it closes itself.
+    """
+
+    def __init__(
+        self,
+        creator: Any,
+        *args: Any,
+        min_size: int = 0,
+        max_size: int = 10,
+        max_idle: int | None = None,
+        checkout_timeout: float | None = 30.0,
+        max_waiting: int | None = None,
+        max_lifetime: float | None = 3600.0,
+        idle_timeout: float | None = 600.0,
+        max_uses: int | None = None,
+        ping_after: float | None = 30.0,
+        ping_timeout: float = 5.0,
+        keepalive: float | None = None,
+        reset: Reset = "auto",
+        setup: Setup = None,
+        leak_after: float | None = None,
+        driver: Driver | None = None,
+        name: str | None = None,
+        clock: System | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self._options = Options(
+            min_size=min_size,
+            max_size=max_size,
+            max_idle=max_idle,
+            checkout_timeout=checkout_timeout,
+            max_waiting=max_waiting,
+            max_lifetime=max_lifetime,
+            idle_timeout=idle_timeout,
+            max_uses=max_uses,
+            ping_after=ping_after,
+            ping_timeout=ping_timeout,
+            keepalive=keepalive,
+            reset=reset,
+            setup=setup,
+            leak_after=leak_after,
+        )
+        self._system = clock or REAL
+        self._now = self._system.monotonic
+        self._ident = self._system.get_ident
+        self._source = Source(creator, args, kwargs, driver, self._options, self._system)
+        self.name = name or f"pool-{self._source.driver.name}"
+        self._start()
+        fork.watch(self)
+        if min_size:
+            self._open_first(min_size)
+
+    def _start(self) -> None:
+        """Everything that a fork, or a new pool, begins with."""
+        system, options = self._system, self._options
+        signal = system.signal()
+        self._counters = Counters(system.lock())
+        self._ledger = Ledger(system.lock(), options.min_size, options.max_size, Alarm(signal))
+        self._ledger.inline = self._source.driver.local
+        self._keeper = Keeper(
+            self._ledger, self._source, options, system, self._counters, signal, self.name
+        )
+        self._events = self._keeper.events = Events(self)
+        self._heard_out = self._events.heard("dbapi_pool_checked_out")
+        self._heard_in = self._events.heard("dbapi_pool_checked_in")
+        self._max_idle = NEVER if options.max_idle is None else options.max_idle
+        self._max_uses = options.max_uses
+        self._ping_after = NEVER if options.ping_after is None else options.ping_after
+        self._finalizer = weakref.finalize(self, _abandon, self._ledger, self._keeper)
+        self._finalizer.atexit = False
+
+    def _open_first(self, count: int) -> None:
+        try:
+            self.warm_up(count)
+        except BaseException:
+            self.close(timeout=0)
+            raise
+
+    # -- checkout ---------------------------------------------------------------------------------
+
+    def connection(self, timeout: float | None = None) -> PooledConnection:
+        """Borrow a connection. Give it back with its `close()`, or use it as a context manager.
+
+        `timeout`: seconds that this may take in all; None: `checkout_timeout`. 0: fail at once if
+        every connection is lent. Raises `PoolTimeout`, `PoolFull`, `PoolDeadlock`, `PoolClosed`, or
+        the driver's own error if it cannot connect and another try would not help.
+        """
+        frame = sys._getframe(1)
+        return self._borrow(timeout, frame.f_code, frame.f_lasti)
+
+    def _borrow(self, timeout: float | None, code: CodeType, lasti: int) -> PooledConnection:
+        lease = self._quick_lease()
+        if lease is None:
+            lease = self._obtain(timeout, code, lasti)
+        member = lease.member
+        member.since = self._now()
+        member.thread = self._ident()
+        member.code = code
+        member.lasti = lasti
+        member.reported = False
+        member.uses += 1
+        if member.uses == self._max_uses and self._source.driver.expendable:
+            member.doom = "uses"
+        lease.pool = self
+        handle = lend(lease)
+        if self._heard_out:
+            self._events.tell("dbapi_pool_checked_out", connection=handle)
+        return handle
+
+    def _quick_lease(self) -> Lease | None:
+        """An idle member, if there is one and nobody waits for it: the common case."""
+        ledger = self._ledger
+        if ledger.waiters or ledger.gate is not OPEN:
+            return None
+        try:
+            lease = ledger.idle.pop()
+        except IndexError:
+            return None
+        member = lease.member
+        if self._now() < member.due and (member.alive is None or member.alive(member.conn)):
+            return lease
+        return self._inspect(lease)
+
+    def _inspect(self, lease: Lease) -> Lease | None:
+        """A closer look at a member. None: it was of no use, or is being pinged."""
+        member: Member | None = lease.member
+        keeper = self._keeper
+        if member is None:  # an empty place, for a driver that is opened here
+            keeper.open(lease)
+            return lease
+        now = self._now()
+        if member.doom is not None or now >= member.expires:
+            keeper.retire(lease, member.doom or "lifetime")
+        elif member.alive is not None and not member.alive(member.conn):
+            keeper.retire(lease, "dead")
+            keeper.suspect_all()
+        elif now < member.due:
+            return lease
+        elif not self._source.driver.local:
+            keeper.check(lease)
+        elif keeper.ping(member):
+            return lease
+        else:
+            keeper.retire(lease, "failed ping")
+        return None
+
+    def _obtain(self, timeout: float | None, code: CodeType, lasti: int) -> Lease:
+        """A usable member, waiting for it if need be."""
+        if timeout is None:
+            timeout = self._options.checkout_timeout
+        else:
+            check_timeout(timeout)
+        waiter = self._join(timeout, code, lasti)
+        deadline = NEVER if timeout is None else waiter.since + (timeout or _CONNECT_PATIENCE)
+        try:
+            return self._wait(waiter, deadline)
+        except BaseException as exc:
+            self._quit(waiter)
+            if isinstance(exc, PoolTimeout):
+                self._note_timeout(waiter)
+            raise
+        finally:
+            self._counters.waited(self._now() - waiter.since)
+
+    def _join(self, timeout: float | None, code: CodeType, lasti: int) -> Waiter:
+        system = self._system
+        waiter = Waiter(system.signal(), self._ident(), self._now(), (code, lasti), timeout != 0)
+        try:
+            self._ledger.join(waiter, self._options.max_waiting)
+        except PoolError as exc:
+            if isinstance(exc, PoolTimeout):
+                self._note_timeout(waiter)
+            raise self._refusal(exc, waiter) from self._keeper.last_error
+        return waiter
+
+    def _wait(self, waiter: Waiter, deadline: float) -> Lease:
+        """Wait in line until a usable member is given, or `deadline`."""
+        while True:
+            lease = self._inspect(self._answer(waiter, deadline))
+            if lease is not None:
+                return lease
+            self._rejoin(waiter)
+
+    def _answer(self, waiter: Waiter, deadline: float) -> Lease:
+        """What the line gives to this waiter; raises what it was refused with."""
+        while not waiter.answered:
+            left = deadline - self._now()
+            if left > 0:
+                self._keeper.wish()
+                waiter.signal.wait(None if deadline == NEVER else left)
+                continue
+            self._ledger.leave(waiter)
+            if not waiter.answered:  # nor at this very instant
+                raise self._refusal(PoolTimeout(), waiter) from self._keeper.last_error
+        return waiter.take()
+
+    def _rejoin(self, waiter: Waiter) -> None:
+        try:
+            self._ledger.rejoin(waiter)
+        except PoolClosed as exc:
+            raise self._refusal(exc, waiter) from None
+
+    def _quit(self, waiter: Waiter) -> None:
+        """Leave the line; what was given at the same instant goes to the next."""
+        self._ledger.leave(waiter)
+        lease, waiter.lease = waiter.lease, None
+        if lease is None:
+            return
+        if lease.member is None:
+            self._keeper.vacate(lease)
+        else:
+            self._keeper.put(lease)
+
+    def _note_timeout(self, waiter: Waiter) -> None:
+        self._counters.timed_out()
+        self._events.tell("dbapi_pool_timed_out", seconds=self._now() - waiter.since)
+
+    def _refusal(self, error: PoolError, waiter: Waiter) -> PoolError:
+        """The error that the caller sees: the driver's too, with the whole story."""
+        now = self._now()
+        text = diagnosis.explain(
+            type(error), self._ledger, self._options, self._keeper.last_error, waiter, now
+        )
+        return self._error(type(error), f"{self.name}: {text}")
+
+    def _error(self, kind: type[PoolError], text: str) -> PoolError:
+        return for_driver(kind, self._source.errors_from)(text)
+
+    # -- checkin (the desk that handles lead to) --------------------------------------------------
+
+    @property
+    def driver(self) -> Driver:
+        """What the pool knows about the driver."""
+        return self._source.driver
+
+    def begin_work(self, member: Member) -> Work:
+        """The record of what the borrower does from now on."""
+        if member.work is None:
+            member.work = Work(self._may_change_session)
+        return member.work
+
+    def _may_change_session(self, sql: Any) -> bool:
+        return self._options.reset == "auto" and self._source.driver.may_change_session(sql)
+
+    def check_in(self, lease: Lease) -> None:
+        """A borrower is done with it: clean it, then pass it on or retire it."""
+        member = lease.member
+        if member.work is not None:
+            reason = self._clean(lease, member, member.work)
+            if reason is not None:
+                self.discard(lease, reason)
+                return
+            member.work = None
+        now = self._now()
+        held = now - member.since
+        member.returned = now
+        member.thread = 0  # nobody's, lest a thread seem to wait for what it no longer holds
+        due = now + self._ping_after
+        member.due = due if due < member.expires else member.expires
+        # Looked at after `due` was set: who dooms a member sets `due` after `doom`.
+        if member.doom is not None or now >= member.expires:
+            self.discard(lease, member.doom or "lifetime")
+        elif len(self._ledger.idle) >= self._max_idle and not self._ledger.waiters:
+            self.discard(lease, "surplus")
+        else:
+            lease.pool = None
+            self._keeper.put(lease)
+        if self._heard_in:
+            self._events.tell("dbapi_pool_checked_in", seconds=held)
+
+    def _clean(self, lease: Lease, member: Member, work: Work) -> str | None:
+        cleaner = Cleaner(self._source.driver, self._options.reset, self._options.setup)
+        place = lease.place
+        if not self._source.driver.local:  # the housekeeper cuts it if it hangs
+            place.since = self._now()
+            place.task = CLEANING
+        reason = cleaner.clean(member, work)
+        place.task = None
+        return reason
+
+    def discard(self, lease: Lease, reason: str) -> None:
+        """Retire a member that comes back, or was thrown away."""
+        member = lease.member
+        if member.work is not None:
+            for cursor in member.work.open_cursors():
+                fence(cursor)
+        if reason == "broken":
+            self._keeper.suspect_all()
+        lease.pool = None
+        self._keeper.retire(lease, reason)
+
+    def release(self, lease: Lease) -> Any:
+        """The driver's connection leaves the pool: it is the borrower's own from now on."""
+        member = lease.member
+        lease.pool = None
+        self._counters.retired("detached", member.uses)
+        self._keeper.vacate(lease)
+        return member.conn
+
+    def failed(self, lease: Lease, exc: BaseException) -> None:
+        """A call on the driver's connection raised; a connection that is lost comes not back."""
+        member = lease.member
+        driver = self._source.driver
+        if isinstance(exc, Exception):
+            lost = driver.is_disconnect(exc, member.conn)
+        else:  # cut in the middle of a conversation with a server, it cannot be resumed
+            lost = not driver.local
+        if lost:
+            self.begin_work(member).broken = True
+
+    # -- transactions -----------------------------------------------------------------------------
+
+    def transaction(
+        self,
+        isolation: str | None = None,
+        readonly: bool | None = None,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> Transaction:
+        """A lease that is one transaction: `with pool.transaction() as conn:`.
+
+        Commits on success, rolls back on an exception, always returns the connection. `options` are
+        the driver's (SQLite: `mode="IMMEDIATE"`). Entering raises as `connection()` does, and
+        `PoolSettingError` for what the driver cannot give.
+        """
+        return Transaction(self, Terms(isolation, readonly, timeout, options))
+
+    def run(
+        self,
+        fn: Callable[[PooledConnection], T],
+        retries: int = 3,
+        isolation: str | None = None,
+        readonly: bool | None = None,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> T:
+        """Call `fn(conn)` in a transaction, and return its result once that is committed.
+
+        On a serialization failure, a deadlock, "busy", or a connection lost before COMMIT was sent,
+        it is rolled back and `fn` is called again, up to `retries` times more, after an exponential
+        backoff with jitter (10 ms to 1 s): `fn` must have no other effects. Then the last error is
+        raised. A connection lost during COMMIT raises `CommitOutcomeUnknown`, without another try.
+        """
+        check_count("retries", retries)
+        frame = sys._getframe(1)
+        terms = Terms(isolation, readonly, timeout, options)
+        return run(self, fn, retries, terms, frame.f_code, frame.f_lasti)
+
+    def _sleep(self, seconds: float) -> None:
+        self._system.sleep(seconds)
+
+    def _chance(self) -> float:
+        return self._system.random()
+
+    # -- life cycle -------------------------------------------------------------------------------
+
+    def warm_up(self, count: int | None = None, timeout: float | None = None) -> None:
+        """Have `count` (None: `max_size`) connections open; opens what lacks, in parallel.
+
+        Raises as `connection()` does.
+        """
+        wanted = self._ledger.max_size if count is None else count
+        if isinstance(wanted, bool) or not 0 <= wanted <= self._ledger.max_size:
+            raise PoolSettingError(f"count={count!r}: must be from 0 to max_size={self.max_size}")
+        code = sys._getframe(1).f_code
+        timeout = self._options.checkout_timeout if timeout is None else timeout
+        deadline = NEVER if timeout is None else self._now() + (timeout or _CONNECT_PATIENCE)
+        waiters: list[Waiter] = []
+        leases: list[Lease] = []
+        try:
+            for _ in range(wanted - len(self._ledger.census().lent)):
+                waiters.append(self._join(timeout, code, 0))
+            leases.extend(self._wait(waiter, deadline) for waiter in waiters)
+        finally:
+            for waiter in waiters:
+                self._quit(waiter)
+            while leases:
+                self._keeper.put(leases.pop())
+
+    def drain(self) -> None:
+        """Replace every connection: idle ones are closed now, lent ones when they come back."""
+        self._ledger.generation += 1
+        for place in tuple(self._ledger.places):
+            _doom(place.member, "drained")
+        self._keeper.retire_all(self._ledger.take_idle(lambda member: True), "drained")
+        self._keeper.wish()
+
+    def resize(self, max_size: int | None = None, min_size: int | None = None) -> None:
+        """Change the sizes. What is too many is closed: idle ones now, lent ones on return."""
+        changed = replace(
+            self._options,
+            max_size=self.max_size if max_size is None else max_size,
+            min_size=self.min_size if min_size is None else min_size,
+        )
+        self._options = changed
+        ledger = self._ledger
+        ledger.max_size, ledger.min_size = changed.max_size, changed.min_size
+        surplus = ledger.census().open - changed.max_size
+        gone = ledger.take_idle(lambda member: True, max(surplus, 0))
+        for place in ledger.census().lent[: max(surplus - len(gone), 0)]:
+            _doom(place.member, "resized")
+        self._keeper.retire_all(gone, "resized")
+        ledger.serve()
+        self._keeper.wish()
+
+    def suspend(self) -> None:
+        """Lend nothing until `resume()`: borrowers wait, on their own timeouts."""
+        self._shut(SUSPENDED)
+
+    def resume(self) -> None:
+        """Lend again."""
+        self._shut(OPEN)
+        self._keeper.wish()
+
+    def _shut(self, gate: str | None) -> None:
+        if not self._ledger.shut(gate):
+            raise self._error(PoolClosed, f"{self.name}: the pool is closed")
+
+    def close(self, timeout: float = 5.0) -> bool:
+        """Close the pool: waiters get `PoolClosed`, idle connections are closed, lent ones on return.
+
+        Waits up to `timeout` seconds until all are closed, and says whether they are; it does not
+        wait for connections that the calling thread itself still holds. Harmless the second time.
+        """
+        check_timeout(timeout)
+        self._ledger.shut(CLOSED)
+        self._ledger.fail(self._error(PoolClosed, f"{self.name}: the pool was closed"))
+        self._keeper.retire_all(self._ledger.take_idle(lambda member: True), "closed")
+        self._keeper.retire_all(self._ledger.adopt(), "leaked")
+        return self._keeper.wait_until_closed(timeout, self._ident())
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _after_fork(self) -> None:
+        """In a child: forget the parent's connections without touching them, and begin anew."""
+        self._finalizer.detach()
+        gone = for_driver(ConnectionReturned, self._source.errors_from)
+        closed = self._ledger.gate is CLOSED
+        for place in self._ledger.places:
+            member = place.member
+            if member is None:
+                continue
+            fork.keep_for_ever(member.conn)
+            self._source.driver.abandon_after_fork(member.conn)
+            lease = place.ref()
+            if lease is not None:
+                lease.member, lease.pool = fork.ParentsMember(gone), fork.ParentsDesk()
+        self._start()
+        if closed:
+            self._ledger.shut(CLOSED)
+
+    # -- what can be seen -------------------------------------------------------------------------
+
+    @property
+    def min_size(self) -> int:
+        """Connections kept open."""
+        return self._ledger.min_size
+
+    @property
+    def max_size(self) -> int:
+        """Connections open or opening at most."""
+        return self._ledger.max_size
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close()` was called."""
+        return self._ledger.gate is CLOSED
+
+    def stats(self) -> PoolStats:
+        """Sizes at this moment and totals so far, frozen."""
+        return diagnosis.picture(self.name, self._ledger, self._counters)
+
+    def __repr__(self) -> str:
+        s = self.stats()
+        return (
+            f"<Pool {s.name!r} {s.state}: {s.size} of {s.max_size} open, {s.in_use} in use,"
+            f" {s.idle} idle, {s.opening} opening, {s.waiting} waiting>"
+        )
+
+
+def _doom(member: Any, reason: str) -> None:
+    """Have a member retired when it is next seen."""
+    if member is not None:
+        member.doom = reason
+        member.due = AT_ONCE  # after `doom`: see `Pool.check_in`
+
+
+def _abandon(ledger: Ledger, keeper: Keeper) -> None:
+    """The pool was dropped without `close()`: close what is idle."""
+    ledger.shut(CLOSED)
+    keeper.events = None
+    keeper.retire_all(ledger.take_idle(lambda member: True), "closed")

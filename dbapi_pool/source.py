@@ -1,0 +1,142 @@
+"""Where driver connections come from: the creator with its arguments, and the driver behind it.
+
+Finds the driver once (by the creator, or by its first connection) and opens members. It must never
+know the pool, a place or a waiter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+from .cleaning import run_setup
+from .drivers import registry
+from .drivers.base import Driver
+from .errors import PoolError, PoolSettingError
+from .handles import handle_class
+from .member import NEVER, Member
+from .options import Options
+from .system import System
+
+_JITTER = 0.1  # of max_lifetime, so that connections born together do not die together
+
+
+class Source:
+    """Opens the connections of one pool."""
+
+    def __init__(
+        self,
+        creator: Any,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        driver: Driver | None,
+        options: Options,
+        system: System,
+    ) -> None:
+        """Raises `PoolSettingError` for a creator that cannot be one, or settings that cannot work."""
+        self._options = options
+        self._system = system
+        if driver is not None and not isinstance(driver, Driver):
+            raise PoolSettingError(f"driver={driver!r}: must be a Driver instance, or None")
+        known = driver or registry.find(creator)
+        self.known = known is not None  # False: the first connection will tell
+        self.driver = known or Driver()
+        if isinstance(creator, str):
+            self._connect, args, kwargs = self._parse(creator, args, kwargs)
+            creator = self._connect
+        else:
+            self._connect = connect_function(creator)
+        args, added = self.driver.connect_arguments(args, dict(kwargs))
+        self._args, self._kwargs = args, added
+        self._check(args, added)
+        self.errors_from = self._errors_from(creator)
+
+    def _parse(
+        self, url: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+        scheme = url.partition(":")[0]
+        if not self.known:
+            raise PoolSettingError(
+                f"creator: no installed plugin knows URLs with the scheme {scheme!r}"
+                " (see `dbapi-pool plugins`); pass the driver's module instead"
+            )
+        try:
+            connect, first, named = self.driver.parse_url(url)
+        except ValueError as exc:
+            raise PoolSettingError(f"creator: {exc}") from exc
+        return connect, (*first, *args), {**named, **kwargs}
+
+    def _check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        try:
+            self.driver.check_settings(self._options.as_dict(), args, kwargs)
+        except PoolSettingError:
+            raise
+        except ValueError as exc:
+            raise PoolSettingError(str(exc)) from exc
+
+    def _errors_from(self, creator: Any) -> ModuleType | type | None:
+        """Whatever carries the PEP 249 errors of the driver."""
+        if self.driver.module is None:
+            self.driver.module = registry.dbapi_module(creator)
+        return self.driver.module
+
+    def open(self) -> Member:
+        """Connect and set up. Raises what the driver raises; nothing stays open then."""
+        conn = self._connect(*self._args, **self._kwargs)
+        if conn is None:
+            raise PoolError(f"the creator {self._connect!r} returned None instead of a connection")
+        try:
+            return self._member(conn)
+        except BaseException:
+            self._drop(conn)
+            raise
+
+    def _member(self, conn: Any) -> Member:
+        if not self.known:
+            self._discover(type(conn))
+        driver = self.driver
+        driver.connected(conn)
+        run_setup(conn, self._options.setup)
+        connection_class: Any = type(conn)
+        kind = handle_class(connection_class, self.errors_from, driver.statement_methods)
+        member = Member(conn, kind, driver.snapshot(conn), self._system.monotonic())
+        if type(driver).is_alive is not Driver.is_alive:
+            member.alive = driver.is_alive
+        self._set_expiry(member)
+        return member
+
+    def _discover(self, kind: type) -> None:
+        """Two first connections at once come to the same answer, so this needs no lock."""
+        driver = registry.find(kind) or self.driver
+        if driver.module is None:
+            driver.module = registry.dbapi_module(kind)
+        self.errors_from = driver.module or kind
+        self.driver = driver
+        self.known = True
+
+    def _set_expiry(self, member: Member) -> None:
+        lifetime = self._options.max_lifetime
+        if lifetime is not None and self.driver.expendable:
+            lifetime *= 1.0 - _JITTER * self._system.random()
+            member.expires = member.born + lifetime
+        else:
+            member.expires = NEVER
+
+    def _drop(self, conn: Any) -> None:
+        try:
+            self.driver.close(conn)
+        except Exception:
+            pass  # the first error is the one to tell
+
+
+def connect_function(creator: Any) -> Callable[..., Any]:
+    """The function that connects: a DB-API module's `connect`, or the creator itself."""
+    connect = getattr(creator, "connect", None)
+    if callable(connect) and not isinstance(creator, type):
+        return connect  # type: ignore[no-any-return]
+    if callable(creator):
+        return creator  # type: ignore[no-any-return]
+    raise PoolSettingError(
+        f"creator={creator!r}: must be a DB-API module, a callable that connects, or a database URL"
+    )

@@ -1,0 +1,138 @@
+"""`transaction()` and `run()`: a lease that is one transaction, and one that may be tried again.
+
+No statement is ever repeated by itself: only `run` starts over, with the whole function, and only
+where nothing can have been committed. Uses the pool's public face and its driver's judgement.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import CodeType, TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .errors import CommitOutcomeUnknown, PoolSettingError, for_driver
+from .handles import PooledConnection
+
+if TYPE_CHECKING:
+    from .pool import Pool
+
+T = TypeVar("T")
+
+BACKOFF_FIRST = 0.01
+BACKOFF_MOST = 1.0
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How a transaction is to begin."""
+
+    isolation: str | None = None
+    readonly: bool | None = None
+    timeout: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Transaction:
+    """The context manager behind `pool.transaction()`: commits on success, else rolls back."""
+
+    __slots__ = ("_handle", "_pool", "_terms")
+
+    def __init__(self, pool: Pool, terms: Terms) -> None:
+        self._pool = pool
+        self._terms = terms
+        self._handle: PooledConnection | None = None
+
+    def __enter__(self) -> PooledConnection:
+        frame = sys._getframe(1)
+        self._handle = begin(self._pool, self._terms, frame.f_code, frame.f_lasti)
+        return self._handle
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            handle.__exit__(kind, exc, trace)
+
+
+def begin(pool: Pool, terms: Terms, code: CodeType, lasti: int) -> PooledConnection:
+    """Borrow a connection and begin a transaction on it."""
+    handle = pool._borrow(terms.timeout, code, lasti)
+    try:
+        lease = handle._lease
+        work = pool.begin_work(lease.member)
+        work.pending = True
+        if terms.isolation is not None or terms.readonly is not None:
+            work.attributes = True
+        pool.driver.begin(lease.member.conn, terms.isolation, terms.readonly, terms.options)
+    except ValueError as exc:
+        handle.close()
+        raise PoolSettingError(str(exc)) from exc
+    except BaseException as exc:
+        pool.failed(lease, exc)
+        handle.close()
+        raise
+    return handle
+
+
+def run(
+    pool: Pool,
+    fn: Callable[[PooledConnection], T],
+    retries: int,
+    terms: Terms,
+    code: CodeType,
+    lasti: int,
+) -> T:
+    """Run `fn` in a transaction, up to `retries` times more if that may help."""
+    attempt = 0
+    while True:
+        try:
+            with begin(pool, terms, code, lasti) as conn:
+                result = _once(pool, fn, conn)
+            return result
+        except _Again as again:
+            if attempt >= retries:
+                raise again.error from again.error.__cause__
+        pool._sleep(_backoff(attempt, pool._chance()))
+        attempt += 1
+
+
+class _Again(Exception):
+    """Carries an error after which another try may succeed out of the transaction's `with`."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+def _once(pool: Pool, fn: Callable[[PooledConnection], T], conn: PooledConnection) -> T:
+    """One try, commit included."""
+    raw = conn._lease.member.conn
+    try:
+        result = fn(conn)
+    except Exception as exc:
+        if pool.driver.is_retryable(exc) or pool.driver.is_disconnect(exc, raw):
+            raise _Again(exc) from exc
+        raise
+    try:
+        conn.commit()
+    except Exception as exc:
+        if pool.driver.is_disconnect(exc, raw):
+            unknown = for_driver(CommitOutcomeUnknown, pool.driver.module)
+            raise unknown(
+                "the connection was lost during COMMIT, so nobody here knows whether the"
+                " transaction was committed; it was not tried again"
+            ) from exc
+        if pool.driver.is_retryable(exc):
+            raise _Again(exc) from exc
+        raise
+    return result
+
+
+def _backoff(attempt: int, chance: float) -> float:
+    """Seconds before the next try: exponential, capped, with full jitter."""
+    return min(BACKOFF_MOST, BACKOFF_FIRST * 2.0**attempt) * (0.1 + 0.9 * chance)

@@ -1,0 +1,102 @@
+"""What a stranger gets: the wheel, its types, its entry points, and a light import."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import dbapi_pool
+import dbapi_pool_sqlite
+
+PACKAGES = [dbapi_pool, dbapi_pool_sqlite]
+RUNS = 5
+IMPORT_MICROSECONDS = 10_000
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, check=True, timeout=60
+    )
+
+
+def import_microseconds() -> int:
+    """Microseconds for `import dbapi_pool` and all that it imports beyond a bare interpreter."""
+    lines = python("-X", "importtime", "-c", "import dbapi_pool").stderr.splitlines()
+    # "import time: self [us] | cumulative | imported package"; nested imports are indented, so this
+    # one line has everything that was imported because of it.
+    [line] = [line for line in lines if line.split("|")[-1] == " dbapi_pool"]
+    return int(line.split("|")[1])
+
+
+@pytest.mark.skipif(
+    "DBAPI_POOL_TEST_INSTALLED" not in os.environ, reason="only where tox has installed the wheel"
+)
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_package_under_test_is_the_installed_wheel_and_not_the_checkout(package):
+    where = Path(package.__file__).resolve()
+
+    assert where.is_relative_to(Path(os.environ["DBAPI_POOL_TEST_INSTALLED"]).resolve())
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_package_says_that_it_is_typed(package):
+    assert Path(package.__file__).with_name("py.typed").is_file()
+
+
+def test_all_is_sorted_and_names_what_there_is():
+    assert dbapi_pool.__all__ == sorted(dbapi_pool.__all__)
+    assert [name for name in dbapi_pool.__all__ if not hasattr(dbapi_pool, name)] == []
+
+
+def test_all_names_everything_public_that_the_package_itself_defines():
+    mine = {
+        name
+        for name, value in vars(dbapi_pool).items()
+        if not name.startswith("_") and getattr(value, "__module__", "").startswith("dbapi_pool")
+    }
+
+    assert mine <= set(dbapi_pool.__all__)
+
+
+def test_the_sqlite_plugin_is_found_by_its_entry_point():
+    points = {point.name: point for point in metadata.entry_points(group="dbapi_pool")}
+
+    assert points["sqlite"].load() is dbapi_pool_sqlite
+
+
+def test_no_plugin_that_must_be_tested_is_missing():
+    required = set(os.environ.get("DBAPI_POOL_TEST_REQUIRE", "").replace(",", " ").split())
+    installed = {point.name for point in metadata.entry_points(group="dbapi_pool")}
+
+    assert required <= installed
+
+
+def test_the_command_is_installed():
+    points = {point.name: point for point in metadata.entry_points(group="console_scripts")}
+
+    assert points["dbapi-pool"].value == "dbapi_pool.cli:main"
+
+
+def test_the_one_dependency_of_the_core_is_pluggy():
+    requirements = metadata.requires("dbapi-pool") or []
+
+    [core] = [requirement for requirement in requirements if "extra" not in requirement]
+    assert core.startswith("pluggy")
+
+
+def test_importing_the_package_imports_neither_pluggy_nor_a_driver_nor_the_command_line():
+    heavy = "{'pluggy', 'importlib.metadata', 'sqlite3', 'click', 'rich', 'asyncio'}"
+
+    found = python("-c", f"import sys, dbapi_pool; print(sorted({heavy} & set(sys.modules)))")
+
+    assert found.stdout.strip() == "[]"
+
+
+def test_importing_the_package_takes_less_than_ten_milliseconds():
+    # The best of several, since the machine may be busy with something else.
+    assert min(import_microseconds() for _ in range(RUNS)) < IMPORT_MICROSECONDS
