@@ -136,7 +136,7 @@ class Keeper:
         now = self._system.monotonic()
         if now < self._retry_at:
             return None
-        return self._ledger.claim(now, single=self._failures > 0)
+        return self._ledger.claim(single=self._failures > 0)
 
     def _opener(self, lease: Lease | None) -> None:
         """An opener thread: open while more is wanted."""
@@ -153,7 +153,7 @@ class Keeper:
     def open(self, lease: Lease) -> None:
         """Open a connection into the empty place of `lease`; on an error the place is empty again."""
         generation = self._ledger.generation
-        start = self._system.monotonic()
+        lease.place.since = start = self._system.monotonic()
         try:
             member = self._source.open()
         except BaseException as exc:

@@ -57,7 +57,7 @@ class Place:
         self.member: Any = None
         self.ref: Callable[[], Lease | None] = _no_lease
         self.task: str | None = None  # what the keeper does with it; meaningless without a lease
-        self.since = 0.0  # when that began
+        self.since = 0.0  # when that began, by the keeper's clock
 
 
 class Lease:
@@ -275,7 +275,7 @@ class Ledger:
             return False
         return True
 
-    def claim(self, now: float, *, single: bool = False) -> Lease | None:
+    def claim(self, *, single: bool = False) -> Lease | None:
         """A lease on an empty place, for an opener; None if no further connection is wanted.
 
         Wanted is one for each waiter that nothing is on its way to, and whatever `min_size` lacks;
@@ -291,11 +291,7 @@ class Ledger:
                 return None
             if single and opening:
                 return None
-            lease = self._vacancy(census)
-            if lease is not None:
-                lease.place.since = now
-                lease.place.task = OPENING
-            return lease
+            return self._vacancy()
 
     def adopt(self) -> list[Lease]:
         """New leases on the orphaned places. Their connections are in doubt: close them."""
@@ -351,8 +347,8 @@ class Ledger:
     def _orphaned(place: Place) -> bool:
         return place.member is not None and place.ref() is None
 
-    def _vacancy(self, census: Census | None = None) -> Lease | None:
-        """A lease on an empty place, if the bound allows one more. Caller holds the lock."""
+    def _vacancy(self) -> Lease | None:
+        """A lease on an empty place, to open it, if the bound allows. Caller holds the lock."""
         occupied = 0
         empty = None
         for place in self.places:
@@ -365,7 +361,9 @@ class Ledger:
         if empty is None:
             empty = Place()
             self.places.append(empty)
-        return self._lease(empty)
+        lease = self._lease(empty)
+        empty.task = OPENING
+        return lease
 
     def _lease(self, place: Place) -> Lease:
         """A new lease on a place that has none. Caller holds the lock."""

@@ -1,10 +1,13 @@
-"""What a stranger gets: the wheel, its types, its entry points, and a light import."""
+"""What a stranger gets: the wheel, its types and entry points, a light import, complete documents."""
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 import subprocess
 import sys
+from dataclasses import fields
 from importlib import metadata
 from pathlib import Path
 
@@ -14,6 +17,18 @@ import dbapi_pool
 import dbapi_pool_sqlite
 
 PACKAGES = [dbapi_pool, dbapi_pool_sqlite]
+ROOT = Path(__file__).parents[1]
+TABLE_OF_SETTINGS = re.compile(r"^\| `([a-z_]+)` \| (\S+) \|", re.MULTILINE)
+# What handles ask of the pool, and a handle's class: public in name only.
+NOT_FOR_USERS = {
+    "PooledConnection",
+    "PoolStats",
+    "begin_work",
+    "check_in",
+    "discard",
+    "release",
+    "failed",
+}
 RUNS = 5
 IMPORT_MICROSECONDS = 10_000
 
@@ -100,3 +115,53 @@ def test_importing_the_package_imports_neither_pluggy_nor_a_driver_nor_the_comma
 def test_importing_the_package_takes_less_than_ten_milliseconds():
     # The best of several, since the machine may be busy with something else.
     assert min(import_microseconds() for _ in range(RUNS)) < IMPORT_MICROSECONDS
+
+
+# -- the documents --------------------------------------------------------------------------------
+
+
+def settings():
+    """Every setting of `Pool` and its default, as it is written."""
+    parameters = inspect.signature(dbapi_pool.Pool).parameters.values()
+    return {
+        one.name: repr(one.default).replace("'", '"')
+        for one in parameters
+        if one.kind is one.KEYWORD_ONLY
+    }
+
+
+def documented(file):
+    """Every setting and default in the tables of a document."""
+    rows = TABLE_OF_SETTINGS.findall((ROOT / file).read_text("utf-8"))
+    return {name: default.strip("`") for name, default in rows}
+
+
+def test_the_reference_has_every_setting_with_its_default():
+    assert documented("docs/reference.md") == settings()
+
+
+def test_the_readme_has_every_setting_but_the_one_for_tests():
+    reference = documented("docs/reference.md")
+    del reference["clock"]
+
+    assert documented("README.md") == reference
+
+
+def test_the_reference_has_every_error_field_and_method():
+    text = (ROOT / "docs/reference.md").read_text("utf-8")
+    errors = {name for name in dbapi_pool.__all__ if name.startswith(("Pool", "Conn", "Commit"))}
+    methods = {name for name in vars(dbapi_pool.Pool) if not name.startswith("_")}
+    names = errors | {field.name for field in fields(dbapi_pool.PoolStats)} | methods
+
+    missing = {name for name in names if f"`{name}" not in text} - NOT_FOR_USERS
+
+    assert missing == set()
+
+
+def test_every_hook_is_documented():
+    from dbapi_pool.drivers import hookspecs
+
+    text = (ROOT / "docs/plugins.md").read_text("utf-8")
+    hooks = [name for name in vars(hookspecs) if name.startswith("dbapi_pool_")]
+
+    assert [name for name in hooks if name not in text] == []

@@ -12,6 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
+from .portable import PORTABLE
+from .sql import Classifier, Dialect
+
 Connect = Callable[..., Any]
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 Target = tuple[Connect, tuple[Any, ...], dict[str, Any]]
@@ -35,6 +38,9 @@ class Driver:
     """False if closing a healthy connection loses data (a private in-memory database). The pool
     then never retires one for its age, its idle time or its uses."""
 
+    dialect: Dialect = PORTABLE
+    """How its SQL is read by `may_change_session`."""
+
     statement_methods: tuple[str, ...] = ()
     """Methods of the driver's connection that make a cursor, run its method of the same name and
     return the cursor (sqlite3's `execute`)."""
@@ -49,6 +55,7 @@ class Driver:
     def __init__(self, module: ModuleType | type | None = None) -> None:
         """`module`: what carries the PEP 249 errors: the DB-API module, or the connection class."""
         self.module = module
+        self.classifier = Classifier(self.dialect)
 
     # -- what the user gave: arguments, URL, settings ---------------------------------------------
 
@@ -173,12 +180,14 @@ class Driver:
         """
         return False
 
-    def may_change_session(self, sql: str) -> bool:
+    def may_change_session(self, sql: Any) -> bool:
         """Whether this statement may change more than rows: when in doubt, True. No I/O.
 
-        The pool caches the answer by text.
+        Asked for every statement, so it should remember its answers. `sql` is whatever the borrower
+        passed to the driver, not always a `str`. Portable default: what changes no session in any
+        database is harmless (`drivers/portable.py`).
         """
-        return True
+        return self.classifier(sql)
 
     # -- what an error means ----------------------------------------------------------------------
 

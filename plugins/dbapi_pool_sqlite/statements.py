@@ -17,7 +17,9 @@ __all__ = ["SQLITE"]
 # https://www.sqlite.org/lang_corefunc.html#load_extension; fts3_tokenizer registers a tokenizer:
 # https://www.sqlite.org/fts3.html#custom_application_defined_tokenizers; icu_load_collation makes a
 # collation and eval runs SQL (ext/icu, ext/misc/eval.c); geopoly_debug sets a flag.
-_DENIED = frozenset({"LOAD_EXTENSION", "FTS3_TOKENIZER", "ICU_LOAD_COLLATION", "EVAL", "GEOPOLY_DEBUG"})
+_DENIED = frozenset({
+    "LOAD_EXTENSION", "FTS3_TOKENIZER", "ICU_LOAD_COLLATION", "EVAL", "GEOPOLY_DEBUG",
+})  # fmt: skip
 
 # https://www.sqlite.org/pragma.html: without a value these report and change nothing.
 _READING = frozenset({

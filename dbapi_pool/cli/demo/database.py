@@ -6,6 +6,7 @@ Must never know the workload, nor the pool.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -46,10 +47,7 @@ class Database:
             connect, args, kwargs = driver.parse_url(url)
         except (ValueError, ImportError) as exc:
             raise UnknownDatabase(str(exc)) from exc
-        module = driver.module or registry.dbapi_module(connect, registry.root_module(connect))
-        if module is None:
-            raise UnknownDatabase(f"plugin {driver.name!r} does not tell its DB-API module")
-        return cls(url, driver, connect, args, kwargs, module, **_profile(driver))
+        return cls(url, driver, connect, args, kwargs, _module(driver, connect), **_profile(driver))
 
     def open(self) -> Any:
         """A connection of the driver's own, set up as the pool's are."""
@@ -110,6 +108,13 @@ def _driver(url: str) -> Driver:
         names = ", ".join(name for name, *_ in registry.installed()) or "none"
         raise UnknownDatabase(f"no plugin knows the scheme {scheme!r}; installed: {names}")
     return driver
+
+
+def _module(driver: Driver, connect: Callable[..., Any]) -> ModuleType:
+    module = driver.module or sys.modules.get(registry.root_module(connect))
+    if not isinstance(module, ModuleType) or not hasattr(module, "paramstyle"):
+        raise UnknownDatabase(f"plugin {driver.name!r} does not tell its DB-API module")
+    return module
 
 
 def _profile(driver: Driver) -> dict[str, Any]:

@@ -1,0 +1,284 @@
+"""P2 exclusive: a connection has one borrower, and whatever a borrower kept is dead once returned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dbapi_pool import ConnectionReturned, Pool
+from dbapi_pool.drivers import Driver
+from dbapi_pool.testing import FakeConnection, FakeDriver, VirtualClock
+
+MakePool = Callable[..., Pool]
+
+
+@pytest.fixture(params=["plugin", "portable"])
+def pool(request: pytest.FixtureRequest, make_pool: MakePool, fake: FakeDriver) -> Pool:
+    """One pool with native cursors, and one whose driver nobody knows."""
+    if request.param == "plugin":
+        return make_pool(max_size=1)
+    fake.strict = False  # the portable defaults do not know this driver's autocommit
+    return make_pool(max_size=1, driver=Driver(FakeConnection))
+
+
+USES: dict[str, Callable[[Any, Any], object]] = {
+    "conn.cursor": lambda conn, cur: conn.cursor(),
+    "conn.commit": lambda conn, cur: conn.commit(),
+    "conn.rollback": lambda conn, cur: conn.rollback(),
+    "conn.execute": lambda conn, cur: conn.execute("SELECT 1"),
+    "conn.autocommit": lambda conn, cur: conn.autocommit,
+    "setting conn.autocommit": lambda conn, cur: setattr(conn, "autocommit", True),
+    "conn.driver_connection": lambda conn, cur: conn.driver_connection,
+    "conn.detach": lambda conn, cur: conn.detach(),
+    "with conn": lambda conn, cur: conn.__enter__(),
+    "cur.execute": lambda conn, cur: cur.execute("SELECT 1"),
+    "cur.executemany": lambda conn, cur: cur.executemany("INSERT", [()]),
+    "cur.callproc": lambda conn, cur: cur.callproc("p"),
+    "cur.fetchone": lambda conn, cur: cur.fetchone(),
+    "cur.fetchmany": lambda conn, cur: cur.fetchmany(2),
+    "cur.fetchall": lambda conn, cur: cur.fetchall(),
+    "iterating cur": lambda conn, cur: list(cur),
+    "next(cur)": lambda conn, cur: next(cur),
+    "with cur": lambda conn, cur: cur.__enter__(),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_what_was_kept_raises_the_drivers_interface_error_after_the_return(
+    pool: Pool, fake: FakeDriver, use: str
+) -> None:
+    fake.rows = [(1,), (2,), (3,)]
+    conn = pool.connection()
+    cur = conn.cursor()
+    cur.execute("SELECT 1")
+    conn.close()
+
+    with pool.connection(), pytest.raises(fake.InterfaceError) as caught:
+        USES[use](conn, cur)
+
+    assert isinstance(caught.value, ConnectionReturned)
+
+
+def test_bound_methods_and_iterators_kept_over_the_return_are_dead(
+    pool: Pool, fake: FakeDriver
+) -> None:
+    fake.rows = [(1,), (2,), (3,)]
+    conn = pool.connection()
+    cur = conn.cursor()
+    cur.execute("SELECT 1")
+    rows = iter(cur)
+    next(rows)
+    kept = [(conn.commit, ()), (conn.cursor, ()), (conn.execute, ("SELECT 2",))]
+    kept += [(cur.execute, ("SELECT 2",)), (cur.callproc, ("p",))]
+    conn.close()
+    before = len(fake.executed)
+
+    with pool.connection():
+        for method, arguments in kept:
+            with pytest.raises(fake.InterfaceError):
+                method(*arguments)
+        with pytest.raises(fake.InterfaceError):
+            next(rows)
+
+    assert len(fake.executed) == before
+
+
+def test_closing_twice_returns_once(pool: Pool) -> None:
+    conn = pool.connection()
+    conn.close()
+    other = pool.connection()
+    conn.close()
+
+    assert pool.stats().in_use == 1
+    other.close()
+    assert pool.stats().idle == 1
+
+
+def test_two_threads_that_close_the_same_connection_return_it_once(
+    make_pool: MakePool, fake: FakeDriver, clock: VirtualClock
+) -> None:
+    pool = make_pool(max_size=2)
+    conn = pool.connection()
+    conn.execute("INSERT")
+    fake.on("rollback", delay=0.1, times=1)
+
+    tasks = [clock.start(conn.close) for _ in range(2)]
+    for task in tasks:
+        task.result()
+
+    assert pool.stats().idle == 1
+    first, second = pool.connection(), pool.connection()
+    assert first.driver_connection is not second.driver_connection
+    first.close()
+    second.close()
+
+
+def test_no_connection_is_lent_to_two_borrowers_at_once(
+    make_pool: MakePool, clock: VirtualClock
+) -> None:
+    pool = make_pool(max_size=3)
+    lent: set[int] = set()
+
+    def borrow() -> None:
+        for _ in range(5):
+            with pool.connection() as conn:
+                number = conn.number
+                assert number not in lent
+                lent.add(number)
+                clock.sleep(0.01)
+                lent.remove(number)
+
+    for task in [clock.start(borrow) for _ in range(8)]:
+        task.result()
+
+
+def test_a_cursor_keeps_its_connection_lent(pool: Pool) -> None:
+    cur = pool.connection().cursor()
+
+    assert pool.stats().in_use == 1
+    assert cur.execute("SELECT 1").fetchall() == [(1,)]
+    cur.connection.close()
+    assert pool.stats().in_use == 0
+
+
+def test_the_cursors_connection_is_the_pooled_one(pool: Pool) -> None:
+    with pool.connection() as conn:
+        assert conn.cursor().connection is conn
+        assert conn.execute("SELECT 1").connection is conn
+
+
+def test_executing_gives_the_pooled_cursor_not_the_drivers(pool: Pool, fake: FakeDriver) -> None:
+    conn = pool.connection()
+    cur = conn.cursor()
+    result = cur.execute("SELECT 1")
+    conn.close()
+
+    with pytest.raises(fake.InterfaceError):
+        result.fetchone()
+
+
+def test_attributes_are_the_drivers_both_ways(pool: Pool, fake: FakeDriver) -> None:
+    with pool.connection() as conn:
+        conn.note = "mine"
+        assert conn.driver_connection.note == "mine"
+        assert conn.number == fake.connections[0].number
+        cur = conn.cursor()
+        cur.arraysize = 7
+        assert cur.arraysize == 7
+        with pytest.raises(AttributeError):
+            conn.no_such_thing  # noqa: B018
+
+
+def test_a_borrowed_connection_is_an_instance_of_the_drivers_class(pool: Pool) -> None:
+    with pool.connection() as conn:
+        assert isinstance(conn, FakeConnection)
+    assert isinstance(conn, FakeConnection)
+
+
+def test_the_pep_249_errors_are_attributes_also_after_the_return(
+    pool: Pool, fake: FakeDriver
+) -> None:
+    conn = pool.connection()
+    assert conn.Error is fake.Error
+    conn.close()
+    assert conn.IntegrityError is fake.IntegrityError
+    assert conn.closed is True
+
+
+def test_methods_of_a_returned_connection_can_be_looked_up_and_raise_when_called(
+    pool: Pool, fake: FakeDriver
+) -> None:
+    """As the DB-API compliance suite demands: `assertRaises(Error, con.commit)`."""
+    conn = pool.connection()
+    conn.close()
+    pytest.raises(fake.Error, conn.commit)
+    pytest.raises(fake.Error, conn.cursor)
+
+
+def test_with_commits_on_success_and_returns(pool: Pool, fake: FakeDriver) -> None:
+    with pool.connection() as conn:
+        conn.cursor().execute("INSERT INTO t VALUES (1)")
+    assert fake.commits == 1
+    assert pool.stats().idle == 1
+
+
+def test_with_rolls_back_on_an_exception_of_any_class_and_returns(
+    pool: Pool, fake: FakeDriver
+) -> None:
+    for error in (ValueError, KeyboardInterrupt):
+        with pytest.raises(error), pool.connection() as conn:
+            conn.cursor().execute("INSERT")
+            raise error
+    assert (fake.commits, fake.rollbacks) == (0, 2)
+    assert pool.stats().in_use == 0
+
+
+def test_with_an_untouched_connection_says_nothing_to_the_server(
+    pool: Pool, fake: FakeDriver
+) -> None:
+    with pool.connection():
+        pass
+    assert (fake.commits, fake.rollbacks) == (0, 0)
+
+
+def test_a_failing_commit_is_raised_and_the_connection_returned(
+    pool: Pool, fake: FakeDriver
+) -> None:
+    fake.on("commit", error=fake.IntegrityError("deferred constraint"), times=1)
+    with pytest.raises(fake.IntegrityError), pool.connection() as conn:
+        conn.cursor().execute("INSERT")
+    assert pool.stats().in_use == 0
+    assert fake.rollbacks == 1
+
+
+def test_closing_inside_the_with_block_is_allowed(pool: Pool) -> None:
+    with pool.connection() as conn:
+        conn.close()
+    assert pool.stats().idle == 1
+
+
+def test_invalidate_throws_the_connection_away(
+    pool: Pool, fake: FakeDriver, clock: VirtualClock
+) -> None:
+    conn = pool.connection()
+    cur = conn.cursor()
+    conn.invalidate()
+    clock.run()
+
+    assert fake.open == 0
+    assert pool.stats().closed == {"invalidated": 1}
+    with pytest.raises(fake.InterfaceError):
+        cur.execute("SELECT 1")
+
+
+def test_detach_takes_the_drivers_connection_out_of_the_pool(pool: Pool, fake: FakeDriver) -> None:
+    conn = pool.connection()
+    raw = conn.detach()
+
+    assert pool.stats().size == 0
+    assert raw.execute("SELECT 1").fetchall() == [(1,)]
+    with pool.connection() as other:
+        assert other.driver_connection is not raw
+    raw.close()
+    with pytest.raises(fake.InterfaceError):
+        conn.commit()
+
+
+def test_repr_says_what_it_is_and_whether_it_is_lent(pool: Pool) -> None:
+    conn = pool.connection()
+    assert "FakeConnection" in repr(conn)
+    assert "lent" in repr(conn)
+    conn.close()
+    assert "returned" in repr(conn)
+
+
+def test_many_cursors_of_one_lease_are_not_kept_in_memory(make_pool: MakePool) -> None:
+    pool = make_pool(max_size=1)
+    with pool.connection() as conn:
+        for _ in range(1000):
+            conn.cursor().close()
+        work = conn._lease.member.work
+        assert work is not None
+        assert len(work.cursors) <= 128

@@ -1,0 +1,71 @@
+"""P13: what the portable defaults take for harmless in a database that nobody knows."""
+
+from __future__ import annotations
+
+import pytest
+
+from dbapi_pool.drivers import Driver
+
+may_change_session = Driver().may_change_session
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT 1",
+        "select a, count(*) from t where b in (1, 2) group by a having count(*) > 1",
+        "INSERT INTO t (a, b) VALUES (?, ?)",
+        "insert into s.t(a, b) values (%s, %s)",
+        "insert into t select * from u",
+        "UPDATE t SET a = coalesce(:a, 'set role x; drop') WHERE id = :id",
+        "DELETE FROM t WHERE a = 'create temporary table'",
+        "WITH x AS (SELECT 1 AS a) SELECT a FROM x",
+        "SELECT a /* set x */ FROM t -- set y",
+        "COMMIT",
+        "ROLLBACK TO SAVEPOINT a",
+    ],
+)
+def test_reading_and_writing_rows_is_harmless(sql: str) -> None:
+    assert not may_change_session(sql)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SET search_path TO x",
+        "set role admin",
+        "CREATE TEMPORARY TABLE t (a int)",
+        "USE other",
+        "SELECT set_config('a', 'b', false)",
+        "SELECT pg_advisory_lock(1)",
+        "SELECT GET_LOCK('a', 1)",
+        "select nextval('s')",
+        "select s.nextval from dual",
+        "SELECT a INTO temp t2 FROM t",
+        "SELECT 1 INTO @x",
+        "SELECT @x := 1",
+        "SELECT 1; SET x = 1",
+        "CALL p()",
+        "DO 1",
+        "EXEC p",
+        "LISTEN a",
+        "PREPARE p AS SELECT 1",
+        "/*! SET x = 1 */",
+        "SELECT /*!40000 get_lock('a', 1), */ 1",
+        "SELECT /*M!100100 get_lock('a', 1), */ 1",
+        r"SELECT 'a\' , get_lock('x', 1), '",
+        "SELECT 1 # harmless?",
+        "select my_function(1)",
+        'select "GET_LOCK"(1)',
+        "",
+        ";",
+        "/* unfinished",
+    ],
+)
+def test_when_in_doubt_it_may_change_the_session(sql: str) -> None:
+    assert may_change_session(sql)
+
+
+@pytest.mark.parametrize("sql", [b"SELECT 1", None, 7, ["SELECT 1"], object()])
+def test_what_is_no_text_may_change_the_session(sql: object) -> None:
+    assert may_change_session(sql)
