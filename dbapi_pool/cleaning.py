@@ -57,12 +57,8 @@ class Cleaner:
             if work.broken:
                 return BROKEN
             return None if self._reset == "none" else self._restore(member, work)
-        except Exception:
-            return UNCLEAN
-
-    def blocks(self, member: Member, work: Work) -> bool:
-        """Whether cleaning may do I/O."""
-        return work.pending or work.session or work.attributes or bool(work.cursors)
+        except Exception as exc:
+            return BROKEN if self._driver.is_disconnect(exc, member.conn) else UNCLEAN
 
     @staticmethod
     def _close_cursors(work: Work) -> None:

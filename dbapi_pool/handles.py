@@ -106,8 +106,10 @@ class PooledConnection:
         trace: TracebackType | None,
     ) -> None:
         try:
-            if kind is None and not _is_returned(self) and self._lease.member.work is not None:
-                self.commit()
+            if kind is None and not _is_returned(self):
+                work = self._lease.member.work
+                if work is not None and work.pending:
+                    self.commit()
         finally:
             self.close()
 
@@ -118,10 +120,13 @@ class PooledConnection:
         lease = self._lease
         member = lease.member
         work = member.work or lease.pool.begin_work(member)
-        cursor = lease.pool.driver.open_cursor(member.conn, pooled_cursor_class, args, kwargs)
-        if cursor is None:
-            work.pending = True
-            return CursorProxy(self, work, member.conn.cursor(*args, **kwargs))
+        try:
+            cursor = lease.pool.driver.open_cursor(member.conn, pooled_cursor_class, args, kwargs)
+            if cursor is None:
+                return CursorProxy(self, work, member.conn.cursor(*args, **kwargs))
+        except BaseException as exc:
+            lease.pool.failed(lease, exc)
+            raise
         cursor._handle = self
         cursor._work = work
         work.track(cursor)

@@ -73,8 +73,8 @@ class _Hand:
         while (job := self._crew.next_job(self)) is not None:
             try:
                 job()
-            except BaseException:  # this thread is ours alone; a lease in the job is found again
-                log.exception("a background job failed")
+            except BaseException as exc:  # this thread is ours alone
+                log.error("a background job failed: %r", exc)
 
 
 class Alarm:
@@ -136,7 +136,8 @@ class Keeper:
         now = self._system.monotonic()
         if now < self._retry_at:
             return None
-        return self._ledger.claim(single=self._failures > 0)
+        stuck = now - self._options.ping_timeout
+        return self._ledger.claim(stuck, single=self._failures > 0)
 
     def _opener(self, lease: Lease | None) -> None:
         """An opener thread: open while more is wanted."""
@@ -205,21 +206,22 @@ class Keeper:
         self._crew.submit(functools.partial(self._check, lease))
 
     def _check(self, lease: Lease) -> None:
-        if self.ping(lease.member):
+        if self.ping(lease):
             lease.place.task = None
             self.put(lease)
-        else:
-            self.retire(lease, "failed ping")
 
-    def ping(self, member: Member) -> bool:
-        """Ping in this thread; False if the connection is of no more use."""
+    def ping(self, lease: Lease) -> bool:
+        """Ping a member in this thread; False if it failed, and was retired."""
         try:
-            self._driver.ping(member.conn)
-        except Exception as exc:
+            self._driver.ping(lease.member.conn)
+        except BaseException as exc:
             log.info("%s: a connection failed its ping: %s", self._name, type(exc).__name__)
             self.suspect_all()
-            return False
-        self.approve(member)
+            self.retire(lease, "failed ping")
+            if isinstance(exc, Exception):
+                return False
+            raise
+        self.approve(lease.member)
         return True
 
     def approve(self, member: Member) -> None:

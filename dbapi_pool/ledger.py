@@ -35,6 +35,8 @@ CHECKING = "checking"
 CLEANING = "cleaning"
 CLOSING = "closing"
 
+NOT_YET = float("inf")
+
 
 class SignalLike(Protocol):
     """What a waiter sleeps on; see `system.Signal`."""
@@ -57,7 +59,7 @@ class Place:
         self.member: Any = None
         self.ref: Callable[[], Lease | None] = _no_lease
         self.task: str | None = None  # what the keeper does with it; meaningless without a lease
-        self.since = 0.0  # when that began, by the keeper's clock
+        self.since = 0.0  # when that began, by the keeper's clock; NOT_YET: it is about to
 
 
 class Lease:
@@ -275,17 +277,18 @@ class Ledger:
             return False
         return True
 
-    def claim(self, *, single: bool = False) -> Lease | None:
+    def claim(self, stuck: float, *, single: bool = False) -> Lease | None:
         """A lease on an empty place, for an opener; None if no further connection is wanted.
 
         Wanted is one for each waiter that nothing is on its way to, and whatever `min_size` lacks;
-        with `single`, at most one at a time.
+        with `single`, at most one at a time. An opening that began before the time `stuck` is not
+        relied upon.
         """
         with self._lock:
             if self.gate is not OPEN:
                 return None
             census = self._census()
-            opening = len(census.tasks[OPENING])
+            opening = sum(place.since > stuck for place in census.tasks[OPENING])
             coming = opening + len(census.tasks[CHECKING]) + len(census.tasks[CLEANING])
             if len(self.waiters) <= coming and census.open + opening >= self.min_size:
                 return None
@@ -362,6 +365,7 @@ class Ledger:
             empty = Place()
             self.places.append(empty)
         lease = self._lease(empty)
+        empty.since = NOT_YET
         empty.task = OPENING
         return lease
 

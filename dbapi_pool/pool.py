@@ -198,10 +198,8 @@ class Pool:
             return lease
         elif not self._source.driver.local:
             keeper.check(lease)
-        elif keeper.ping(member):
+        elif keeper.ping(lease):
             return lease
-        else:
-            keeper.retire(lease, "failed ping")
         return None
 
     def _obtain(self, timeout: float | None, code: CodeType, lasti: int) -> Lease:
@@ -334,7 +332,11 @@ class Pool:
         if not self._source.driver.local:  # the housekeeper cuts it if it hangs
             place.since = self._now()
             place.task = CLEANING
-        reason = cleaner.clean(member, work)
+        try:
+            reason = cleaner.clean(member, work)
+        except BaseException:
+            self.discard(lease, "interrupted")
+            raise
         place.task = None
         return reason
 

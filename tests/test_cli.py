@@ -87,6 +87,7 @@ def test_the_demo_s_json_is_one_document_with_what_was_measured():
     assert pool["orders_per_second"] > 0
     assert 0 <= pool["wait_p50_ms"] <= pool["wait_p99_ms"]
     assert 0 < other["wait_p50_ms"] <= other["wait_p99_ms"]
+    assert other["wait_p50_ms"] < other["order_p50_ms"] <= other["order_p99_ms"]
 
 
 def test_where_there_is_no_terminal_the_demo_prints_plain_text_and_no_bar():
@@ -198,11 +199,12 @@ def test_the_demo_refuses_bad_input_with_its_name_and_2(arguments, message):
     assert "secret" not in result.output
 
 
-def test_a_memory_database_that_each_connection_has_for_itself_is_refused():
-    result = invoke(*SMALL, "--url", "sqlite:///:memory:")
+@pytest.mark.parametrize("size", ["1", "8"])
+def test_a_database_in_memory_is_refused(size):
+    result = invoke("demo", "--url", "sqlite:///:memory:", "--max-size", size)
 
     assert result.exit_code == 2, result.output
-    assert ":memory:" in result.stderr
+    assert "a database that is lost when a connection is closed" in result.stderr
 
 
 # -- its parts ------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ class Dialect:
 
     `plain`, `comment`, `text` and `name` are regular expressions (`.` matches line ends too), tried
     in this order. A statement in which none of them matches somewhere may change the session: so
-    leave out whatever could begin something whose end is not known here.
+    leave out whatever could begin something whose end is not known here. Groups must have names.
     """
 
     rules: Mapping[str, Rule]

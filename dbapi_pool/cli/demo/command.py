@@ -1,28 +1,27 @@
-"""`dbapi-pool demo`: the options, the temporary folder, and what comes after what.
+"""`dbapi-pool demo`: the options, the temporary folder, the progress bars, and the exit code.
 
-Must never hold SQL, threads or layout: those are its neighbours'.
+Must never hold SQL, threads or measurements: those are its neighbours'.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import quote
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from ... import PoolError, PoolSettingError
 from ..versions import version_of
-from .audit import audit
-from .contenders import ConnectionPerOrder, Contender, OnePool
+from .comparison import Comparison, Result
+from .contenders import NAMES
 from .database import Database, UnknownDatabase
-from .report import Report, Result, as_json, show
-from .runner import Outcome, Rush
-from .workload import Order, Product, Shop, plan
+from .report import Report, as_json, show
+from .workload import plan
 
 ORDERS = 10_000
 WORKERS = 16
@@ -50,11 +49,14 @@ def demo(
 ) -> None:
     """Process a rush of orders through one pool, and with a connection per order.
 
-    Both do the same work, one transaction an order, one after the other. Then the books are
-    checked: exit code 1 if an order, a unit of stock or a cent is not accounted for.
+    Both do the same work, one transaction an order, in turns. Then the books are checked: exit
+    code 1 if an order, a unit of stock or a cent is not accounted for.
     """
-    with _databases(url) as databases:
-        report = _Comparison(*plan(orders), workers, max_size).run(databases)
+    comparison = Comparison(*plan(orders), workers, max_size)
+    with _databases(url) as databases, _driver_errors(databases[0]):
+        results = _run(comparison, databases)
+        name = f"{databases[0].driver.name} ({version_of(databases[0].module)})"
+    report = Report(name, orders, workers, max_size, results)
     if json:
         click.echo(as_json(report))
     else:
@@ -70,7 +72,7 @@ def _databases(url: str | None) -> Iterator[tuple[Database, Database]]:
         return
     # Left-overs are ignored because Windows keeps the files of a worker that had to be left behind.
     with TemporaryDirectory(prefix="dbapi-pool-demo-", ignore_cleanup_errors=True) as folder:
-        pool, other = (Path(folder, f"{name}.db").as_posix() for name in ("pool", "per-order"))
+        pool, other = (quote(Path(folder, name).as_posix()) for name in ("pool.db", "order.db"))
         yield _database(f"sqlite:///{pool}"), _database(f"sqlite:///{other}")
 
 
@@ -79,44 +81,6 @@ def _database(url: str) -> Database:
         return Database.at(url)
     except UnknownDatabase as exc:
         raise click.BadParameter(str(exc), param_hint="'--url'") from exc
-
-
-@dataclass(frozen=True)
-class _Comparison:
-    """What both contenders are given."""
-
-    products: list[Product]
-    rush: list[Order]
-    workers: int
-    max_size: int
-
-    def run(self, databases: tuple[Database, Database]) -> Report:
-        with_pool, without = databases
-        with _driver_errors(with_pool):
-            results = self._contend(with_pool, True), self._contend(without, False)
-        name = f"{with_pool.driver.name} ({version_of(with_pool.module)})"
-        return Report(name, len(self.rush), self.workers, self.max_size, results)
-
-    def _contend(self, database: Database, pooled: bool) -> Result:
-        """One contender's rush in a shop of its own."""
-        with database.connection() as conn, _shop(database, conn, self.products) as shop:
-            with self._contender(database, shop, pooled) as contender:
-                outcome = self._rush(contender)
-            checks = audit(conn, shop, len(self.rush), outcome.accepted, outcome.rejected)
-            return Result(contender.name, outcome, tuple(checks))
-
-    def _contender(
-        self, database: Database, shop: Shop, pooled: bool
-    ) -> AbstractContextManager[Contender]:
-        if pooled:
-            return OnePool.at(database, shop, self.max_size)
-        return nullcontext(ConnectionPerOrder(database, shop))
-
-    def _rush(self, contender: Contender) -> Outcome:
-        with _progress(contender.name, len(self.rush)) as (progress, task):
-            return Rush(contender, self.rush, self.workers).run(
-                lambda done: progress.update(task, completed=done)
-            )
 
 
 @contextmanager
@@ -130,22 +94,15 @@ def _driver_errors(database: Database) -> Iterator[None]:
         raise click.ClickException(f"{type(exc).__name__}: {exc}") from exc
 
 
-@contextmanager
-def _shop(database: Database, conn: object, products: list[Product]) -> Iterator[Shop]:
-    shop = Shop(database.sql)
-    try:
-        shop.open(conn, products)
-        yield shop
-    finally:
-        shop.close(conn)
-
-
-@contextmanager
-def _progress(name: str, orders: int) -> Iterator[tuple[Progress, TaskID]]:
-    """A bar on standard error, if that is a terminal: standard output is for the report."""
+def _run(comparison: Comparison, databases: tuple[Database, Database]) -> tuple[Result, ...]:
+    """With bars on standard error, if that is a terminal: standard output is for the report."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
     console = Console(stderr=True)
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as progress:
-        yield progress, progress.add_task(name, total=orders)
+        orders = len(comparison.rush)
+        bars = {name: progress.add_task(name, total=orders) for name in NAMES}
+        return comparison.run(
+            databases, lambda name, done: progress.update(bars[name], completed=done)
+        )

@@ -147,3 +147,6 @@ class ConnectionPerOrder:
         except BaseException:
             conn.rollback()
             raise
+
+
+NAMES = OnePool.name, ConnectionPerOrder.name

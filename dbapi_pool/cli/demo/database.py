@@ -15,6 +15,7 @@ from itertools import count
 from types import ModuleType
 from typing import Any
 
+from ... import Options
 from ...drivers import Driver, registry
 
 Setup = Callable[[Any], object]
@@ -45,6 +46,7 @@ class Database:
         driver = _driver(url)
         try:
             connect, args, kwargs = driver.parse_url(url)
+            _require_lasting(driver, args, kwargs)
         except (ValueError, ImportError) as exc:
             raise UnknownDatabase(str(exc)) from exc
         return cls(url, driver, connect, args, kwargs, _module(driver, connect), **_profile(driver))
@@ -108,6 +110,13 @@ def _driver(url: str) -> Driver:
         names = ", ".join(name for name, *_ in registry.installed()) or "none"
         raise UnknownDatabase(f"no plugin knows the scheme {scheme!r}; installed: {names}")
     return driver
+
+
+def _require_lasting(driver: Driver, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    settings = Options(max_size=1).as_dict()
+    driver.check_settings(settings, *driver.connect_arguments(args, dict(kwargs)))
+    if not driver.expendable:
+        raise ValueError("a database that is lost when a connection is closed will not do")
 
 
 def _module(driver: Driver, connect: Callable[..., Any]) -> ModuleType:

@@ -6,6 +6,7 @@ Must never measure, nor decide anything but how it looks.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,23 +14,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from .audit import Check
-from .runner import Outcome
+from .comparison import Result
 
 P50, P99 = 0.50, 0.99
-
-
-@dataclass(frozen=True)
-class Result:
-    """One contender's rush and its books."""
-
-    name: str
-    outcome: Outcome
-    checks: tuple[Check, ...]
-
-    @property
-    def ok(self) -> bool:
-        return all(check.ok for check in self.checks)
 
 
 @dataclass(frozen=True)
@@ -40,7 +27,7 @@ class Report:
     orders: int
     workers: int
     max_size: int
-    results: tuple[Result, Result]
+    results: tuple[Result, ...]
 
     @property
     def ok(self) -> bool:
@@ -73,9 +60,11 @@ def _result(result: Result) -> dict[str, Any]:
         "name": result.name,
         "seconds": round(outcome.seconds, 3),
         "orders_per_second": round(outcome.orders_per_second, 1),
-        "wait_p50_ms": round(outcome.wait_ms(P50), 4),
-        "wait_p99_ms": round(outcome.wait_ms(P99), 4),
-        "connections_opened": outcome.opened,
+        "wait_p50_ms": round(outcome.waited_ms(P50), 4),
+        "wait_p99_ms": round(outcome.waited_ms(P99), 4),
+        "order_p50_ms": round(outcome.took_ms(P50), 4),
+        "order_p99_ms": round(outcome.took_ms(P99), 4),
+        "connections_opened": result.opened,
         "accepted": outcome.accepted,
         "rejected": outcome.rejected,
         "checks": [{**asdict(check), "ok": check.ok} for check in result.checks],
@@ -101,25 +90,35 @@ def _table(report: Report, console: Console) -> Table:
     for result in report.results:
         table.add_column(result.name, justify="right")
     table.add_column("ratio", justify="right")
-    pool, other = (result.outcome for result in report.results)
-    _measure(table, "orders/s", pool.orders_per_second, other.orders_per_second, ",.0f")
-    for name, quantile in ("p50", P50), ("p99", P99):
-        title = f"wait for a connection, {name} (ms)"
-        _measure(table, title, pool.wait_ms(quantile), other.wait_ms(quantile), ",.3f")
-    _measure(table, "connections opened", pool.opened, other.opened, ",")
-    for name in "accepted", "rejected":
-        table.add_row(f"orders {name}", f"{getattr(pool, name):,}", f"{getattr(other, name):,}", "")
+    for title, form, pool, other in _measures(*report.results):
+        table.add_row(title, format(pool, form), format(other, form), _ratio(pool, other))
+    outcomes = [result.outcome for result in report.results]
+    table.add_row("orders accepted", *(f"{outcome.accepted:,}" for outcome in outcomes), "")
+    table.add_row("orders rejected", *(f"{outcome.rejected:,}" for outcome in outcomes), "")
     return table
 
 
-def _measure(table: Table, title: str, pool: float, other: float, form: str) -> None:
-    table.add_row(title, format(pool, form), format(other, form), _ratio(pool, other))
+def _measures(one: Result, two: Result) -> Iterator[tuple[str, str, float, float]]:
+    """Title, format, and the figure of each contender."""
+    pool, other = one.outcome, two.outcome
+    yield "orders/s", ",.0f", pool.orders_per_second, other.orders_per_second
+    for name, part in ("p50", P50), ("p99", P99):
+        title = f"wait for a connection, {name}, ms"
+        yield title, ",.2f", pool.waited_ms(part), other.waited_ms(part)
+    for name, part in ("p50", P50), ("p99", P99):
+        title = f"order taken to done, {name}, ms"
+        yield title, ",.2f", pool.took_ms(part), other.took_ms(part)
+    yield "connections opened", ",", one.opened, two.opened
 
 
 def _ratio(pool: float, other: float) -> str:
     if not pool or not other:
         return "-"
-    return f"{pool / other:.3g}" if pool >= other else f"1/{other / pool:.3g}"
+    return _brief(pool / other) if pool >= other else f"1/{_brief(other / pool)}"
+
+
+def _brief(number: float) -> str:
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def _verdict(result: Result, console: Console) -> None:

@@ -22,11 +22,21 @@ GRACE = 10.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one rush measured."""
+    """What one rush measured, or several that followed each other."""
 
     seconds: float
     handled: tuple[Handled, ...]
-    opened: int
+    took: tuple[float, ...]
+    """Seconds from taking an order to being done with it."""
+
+    @classmethod
+    def of(cls, rounds: Sequence[Outcome]) -> Outcome:
+        """All rounds together."""
+        return cls(
+            sum(one.seconds for one in rounds),
+            tuple(handled for one in rounds for handled in one.handled),
+            tuple(seconds for one in rounds for seconds in one.took),
+        )
 
     @property
     def accepted(self) -> int:
@@ -40,10 +50,18 @@ class Outcome:
     def orders_per_second(self) -> float:
         return len(self.handled) / self.seconds
 
-    def wait_ms(self, quantile: float) -> float:
-        """Milliseconds that this part of the orders waited for a connection at most."""
-        waits = sorted(one.waited for one in self.handled)
-        return 1000 * waits[min(int(quantile * len(waits)), len(waits) - 1)]
+    def waited_ms(self, part: float) -> float:
+        """Milliseconds that this part of the orders waited for a connection, at most."""
+        return 1000 * _quantile([one.waited for one in self.handled], part)
+
+    def took_ms(self, part: float) -> float:
+        """Milliseconds that this part of the orders took in all, at most."""
+        return 1000 * _quantile(self.took, part)
+
+
+def _quantile(values: Sequence[float], part: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(int(part * len(ordered)), len(ordered) - 1)]
 
 
 class Rush:
@@ -53,6 +71,7 @@ class Rush:
         self._contender = contender
         self._queue = deque(orders)
         self._handled: list[Handled] = []
+        self._took: list[float] = []
         self._failures: list[BaseException] = []
         self._threads = [
             threading.Thread(target=self._work, name=f"worker-{number}", daemon=True)
@@ -72,7 +91,7 @@ class Rush:
         seconds = time.perf_counter() - started
         if self._failures:
             raise self._failures[0]
-        return Outcome(seconds, tuple(self._handled), self._contender.opened())
+        return Outcome(seconds, tuple(self._handled), tuple(self._took))
 
     def _watch(self, progress: Callable[[int], object]) -> None:
         for thread in self._threads:
@@ -93,8 +112,10 @@ class Rush:
                 order = self._queue.popleft()
             except IndexError:
                 return
+            taken = time.perf_counter()
             try:
                 self._handled.append(self._contender.handle(order))
+                self._took.append(time.perf_counter() - taken)
             except BaseException as exc:
                 self._failures.append(exc)
                 self._queue.clear()

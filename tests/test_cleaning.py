@@ -1,0 +1,237 @@
+"""P3 clean: the next borrower cannot tell that there was a previous one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dbapi_pool import Pool
+from dbapi_pool.testing import FakeDriver, VirtualClock
+
+MakePool = Callable[..., Pool]
+
+
+def leave(pool: Pool, *statements: str) -> None:
+    conn = pool.connection()
+    for sql in statements:
+        conn.execute(sql)
+    conn.close()
+
+
+def test_an_open_transaction_is_rolled_back(make_pool: MakePool, fake: FakeDriver) -> None:
+    pool = make_pool(max_size=1)
+    leave(pool, "INSERT")
+
+    with pool.connection() as conn:
+        assert not conn.in_transaction
+    assert fake.rollbacks == 1
+    assert pool.stats().opened == 1
+
+
+def test_a_transaction_begun_by_hand_in_autocommit_mode_is_rolled_back(
+    make_pool: MakePool,
+) -> None:
+    pool = make_pool(max_size=1)
+    conn = pool.connection()
+    conn.autocommit = True
+    conn.execute("BEGIN")
+    conn.close()
+
+    with pool.connection() as conn:
+        assert not conn.in_transaction
+        assert conn.autocommit is False
+
+
+def test_after_a_commit_nothing_is_rolled_back(make_pool: MakePool, fake: FakeDriver) -> None:
+    pool = make_pool(max_size=1)
+    with pool.connection() as conn:
+        conn.execute("INSERT")
+    assert (fake.commits, fake.rollbacks, fake.resets) == (1, 0, 0)
+
+
+def test_plain_work_resets_no_session_and_another_statement_does(
+    make_pool: MakePool, fake: FakeDriver
+) -> None:
+    pool = make_pool(max_size=1)
+    leave(pool, "SELECT 1", "INSERT", "UPDATE")
+    assert fake.resets == 0
+
+    leave(pool, "SET x = 1")
+    assert fake.resets == 1
+    assert pool.stats().opened == 1
+
+
+@pytest.mark.parametrize(
+    "unseen",
+    [
+        lambda conn: conn.driver_connection.execute("SET x = 1"),
+        lambda conn: conn.cursor().callproc("p"),
+        lambda conn: conn.cursor().execute(b"SET x = 1".decode()),
+    ],
+    ids=["driver_connection", "callproc", "execute"],
+)
+def test_what_the_pool_could_not_see_is_reset(
+    make_pool: MakePool, fake: FakeDriver, unseen: Callable[[Any], object]
+) -> None:
+    pool = make_pool(max_size=1)
+    conn = pool.connection()
+    unseen(conn)
+    conn.close()
+
+    assert fake.resets == 1
+    fake.check()
+
+
+def test_attributes_are_restored_after_the_rollback(
+    make_pool: MakePool, fake: FakeDriver
+) -> None:
+    pool = make_pool(max_size=1)
+    conn = pool.connection()
+    conn.execute("INSERT")
+    conn.autocommit = True
+    conn.note = "mine"
+    conn.close()
+
+    assert fake.rollbacks == 1
+    with pool.connection() as conn:
+        assert conn.autocommit is False
+        assert conn.note is None
+    assert pool.stats().opened == 1
+
+
+def test_a_half_read_cursor_is_closed(make_pool: MakePool, fake: FakeDriver) -> None:
+    fake.rows = [(1,), (2,)]
+    pool = make_pool(max_size=1)
+    conn = pool.connection()
+    cur = conn.execute("SELECT 1")
+    cur.fetchone()
+    conn.close()
+
+    with pool.connection() as conn:
+        assert not conn.half_read
+
+
+@pytest.mark.parametrize("operation", ["rollback", "reset"])
+def test_if_cleaning_fails_the_connection_is_closed_and_the_borrower_hears_nothing(
+    make_pool: MakePool, fake: FakeDriver, clock: VirtualClock, operation: str
+) -> None:
+    pool = make_pool(max_size=1)
+    conn = pool.connection()
+    conn.execute("SET x = 1")
+    fake.on(operation, error=fake.InternalError("no"), times=1)
+    conn.close()
+    clock.run()
+
+    assert pool.stats().closed == {"failed reset": 1}
+    assert fake.open == 0
+
+
+def test_a_cursor_that_cannot_be_closed_costs_the_connection(
+    make_pool: MakePool, fake: FakeDriver, clock: VirtualClock
+) -> None:
+    pool = make_pool(max_size=1)
+    conn = pool.connection()
+    cur = conn.cursor()
+    cur._work.cursors.append(lambda: Unclosable())
+    conn.close()
+    clock.run()
+
+    assert pool.stats().closed == {"broken": 1}
+
+
+class Unclosable:
+    def close(self) -> None:
+        raise ValueError("no")
+
+
+def test_a_session_that_cannot_be_reset_costs_the_connection(
+    make_pool: MakePool, fake: FakeDriver, clock: VirtualClock
+) -> None:
+    pool = make_pool(max_size=1)
+    fake.on("reset", returns=False)
+    leave(pool, "SET x = 1")
+    clock.run()
+
+    assert pool.stats().closed == {"session changed": 1}
+    with pool.connection() as conn:
+        assert conn.session == {}
+
+
+def test_setup_runs_on_every_new_connection_and_after_every_full_reset(
+    make_pool: MakePool, fake: FakeDriver
+) -> None:
+    pool = make_pool(max_size=1, setup=["SET zone = utc", "SET lang = eo"])
+    leave(pool, "SET zone = cet")
+
+    with pool.connection() as conn:
+        assert conn.session == {"zone": "utc", "lang": "eo"}
+    assert fake.resets == 1
+
+
+def test_setup_may_be_a_callable_on_the_drivers_connection(
+    make_pool: MakePool, fake: FakeDriver
+) -> None:
+    def prepare(conn: Any) -> None:
+        conn.note = "prepared"
+        conn.execute("SET zone = utc")
+
+    pool = make_pool(max_size=1, setup=prepare)
+    with pool.connection() as conn:
+        assert (conn.note, conn.session) == ("prepared", {"zone": "utc"})
+        assert not conn.in_transaction
+
+
+def test_a_failing_setup_is_raised_and_leaves_nothing_open(
+    make_pool: MakePool, fake: FakeDriver, clock: VirtualClock
+) -> None:
+    pool = make_pool(max_size=1, setup="SET zone = utc")
+    fake.on("execute", error=fake.ProgrammingError("no such zone"), times=1)
+
+    with pytest.raises(fake.ProgrammingError):
+        pool.connection()
+    clock.run()
+    assert fake.open == 0
+    assert "zone" in pool.connection().session
+
+
+def test_reset_always_resets_after_every_use_and_only_then(
+    make_pool: MakePool, fake: FakeDriver
+) -> None:
+    pool = make_pool(max_size=1, reset="always")
+    leave(pool)
+    assert fake.resets == 0
+    leave(pool, "SELECT 1")
+    assert fake.resets == 1
+
+
+def test_reset_transaction_only_rolls_back(make_pool: MakePool, fake: FakeDriver) -> None:
+    fake.strict = False
+    pool = make_pool(max_size=1, reset="transaction")
+    leave(pool, "SET x = 1")
+    assert (fake.rollbacks, fake.resets) == (1, 0)
+
+
+def test_reset_none_does_nothing(make_pool: MakePool, fake: FakeDriver) -> None:
+    fake.strict = False
+    pool = make_pool(max_size=1, reset="none")
+    leave(pool, "INSERT")
+    assert (fake.rollbacks, fake.resets) == (0, 0)
+
+
+def test_a_cleaning_that_hangs_is_cut_and_keeps_nobody_else(
+    make_pool: MakePool, fake: FakeDriver, clock: VirtualClock
+) -> None:
+    pool = make_pool(max_size=2, ping_timeout=2.0)
+    stuck = pool.connection()
+    stuck.execute("INSERT")
+    fake.on("rollback", hang=True, times=1)
+    returning = clock.start(stuck.close)
+    clock.run()
+
+    pool.connection(timeout=0.0).close()
+    clock.advance(4.0)
+
+    assert returning.done
+    assert pool.stats().closed == {"broken": 1}

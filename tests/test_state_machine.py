@@ -1,0 +1,803 @@
+"""Whatever borrowers, servers and clocks do, in whatever order: the promises hold after every step.
+
+A hypothesis state machine over the real `Pool`, on the fake driver under the virtual clock.
+`World` is the model and the judge, `PoolMachine` the steps. `DBAPI_POOL_TEST_EXAMPLES` sets how many
+runs each test makes. Must never look inside the pool but through `Inside`.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from dbapi_pool import Pool
+from dbapi_pool.drivers import Driver
+from dbapi_pool.errors import (
+    PoolClosed,
+    PoolDeadlock,
+    PoolError,
+    PoolFull,
+    PoolSettingError,
+    PoolTimeout,
+)
+from dbapi_pool.testing import FakeConnection, FakeDriver, FakeDriverPlugin, Task, VirtualClock
+
+EXAMPLES = int(os.environ.get("DBAPI_POOL_TEST_EXAMPLES", "70"))
+STEPS = 40
+
+PATIENCE = 30.0  # what timeout=0 waits for a connect that there is room for
+GOOD_FOR = 1.0  # seconds that a ping or an opening counts, whatever ping_after is
+BACKOFF = 1.0  # at most between two tries to connect
+LOOK = 1.0  # how late the housekeeper looks while somebody waits
+CUT = 10.0  # within that a call that hangs is cut: ping_timeout, and as much until it is seen
+THE_TEST = 1  # its number as a thread
+
+REMOTE, LOCAL, UNKNOWN = "remote", "local", "unknown"
+
+
+class Struck(BaseException):
+    """What no driver's caller expects: an interrupt, a cancellation, another library's timeout."""
+
+
+# -- the one look inside --------------------------------------------------------------------------
+
+
+class Line(deque[Any]):
+    """The line of waiters, with a note of who joined when, and of who was served out of turn."""
+
+    def __init__(self, complaints: list[str]) -> None:
+        super().__init__()
+        self.complaints = complaints
+        self.turns: dict[int, tuple[int, Any]] = {}
+        self.joins: Counter[int] = Counter()
+
+    def append(self, waiter: Any) -> None:
+        super().append(waiter)
+        self.joins[waiter.thread] += 1
+        self.turns[id(waiter)] = (len(self.turns), waiter)
+
+    def popleft(self) -> Any:
+        waiter = super().popleft()
+        if any(self.turns[id(other)] < self.turns[id(waiter)] for other in self):
+            self.complaints.append(f"thread {waiter.thread} was served out of turn")
+        return waiter
+
+
+class Inside:
+    """The pool's own record, for what cannot be seen from outside."""
+
+    def __init__(self, pool: Pool, complaints: list[str]) -> None:
+        self._ledger = pool._ledger
+        self.line = self._ledger.waiters = Line(complaints)
+
+    def check(self) -> None:
+        """One place per member, and each place in one category."""
+        census = self._ledger.census()
+        groups = (census.idle, census.lent, census.orphaned, *census.tasks.values())
+        placed = [id(place) for group in groups for place in group]
+        assert len(placed) == len(set(placed)), "a place in two categories"
+        idle = list(self._ledger.idle)
+        assert len({id(lease) for lease in idle}) == len(idle), "a lease is idle twice"
+        for lease in idle:
+            assert lease.place.ref() is lease, "an idle lease does not own its place"
+            assert lease.member is lease.place.member
+            assert lease.member is not None
+        members = [place.member for place in self._ledger.places if place.member is not None]
+        assert len({id(member.conn) for member in members}) == len(members), "a member twice"
+
+
+# -- drivers that remember what was pinged --------------------------------------------------------
+
+
+class _Pinging(Driver):
+    approve: Callable[[int], None]
+
+    def ping(self, conn: Any) -> None:
+        super().ping(conn)
+        self.approve(conn.number)
+
+
+class Known(_Pinging, FakeDriverPlugin):
+    """The fake's own plugin."""
+
+
+class Unknown(_Pinging):
+    """Any driver: the portable defaults."""
+
+
+# -- what hypothesis draws ------------------------------------------------------------------------
+
+OPTIONS: dict[str, tuple[Any, ...]] = {
+    "checkout_timeout": (30.0, 4.0, 0, None),
+    "max_waiting": (None, None, 2, 0),
+    "max_lifetime": (None, 3600.0, 60.0),
+    "idle_timeout": (None, 600.0, 8.0),
+    "max_uses": (None, 3, 1),
+    "ping_after": (30.0, None, 0, 2.0),
+    "keepalive": (None, 5.0),
+    "reset": ("auto", "auto", "always", "transaction", "none"),
+    "leak_after": (None, 20.0),
+}
+
+TIMEOUTS = (None, 0, 0.5, 3.0, 20.0)
+SPANS = (0.01, 0.6, 1.0, 3.0, 12.0, 130.0)
+STATEMENTS = ("SELECT 1", "SELECT 1, 2", "INSERT", "UPDATE", "BEGIN", "SET role = admin", "CREATE")
+FAILING = (
+    "connect", "close", "cursor", "execute", "fetch", "commit", "rollback", "is_alive", "ping",
+    "reset", "begin",
+)  # fmt: skip
+HANGING = ("connect", "close", "ping", "rollback", "reset")
+
+WHICH = st.integers(0, 7)
+
+
+@st.composite
+def pool_settings(draw: st.DrawFn) -> dict[str, Any]:
+    """Settings that a pool accepts."""
+    chosen = {name: draw(st.sampled_from(values)) for name, values in OPTIONS.items()}
+    chosen["max_size"] = draw(st.integers(1, 4))
+    chosen["min_size"] = draw(st.sampled_from((0, 0, 1, 2)).filter(chosen["max_size"].__ge__))
+    least = chosen["min_size"]
+    chosen["max_idle"] = draw(st.none() | st.integers(least, chosen["max_size"]))
+    return chosen
+
+
+# -- the model and the judge ----------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class Borrower:
+    """One call of `connection()`, from its beginning to its end."""
+
+    thread: int
+    began: float
+    joined: int  # how often this thread had stood in line before
+    timeout: float | None
+    mishaps: int  # what had gone wrong in the pool when it began
+    shut: str  # the pool's state when it began
+
+    @property
+    def deadline(self) -> float:
+        """When it must have ended."""
+        if self.timeout is None:
+            return float("inf")
+        return self.began + (self.timeout or PATIENCE)
+
+
+class World:
+    """A pool, its server, its borrowers, and what must be true of them."""
+
+    def __init__(self, kind: str, options: dict[str, Any], rest_every: int) -> None:
+        self.kind = kind
+        self.options = options
+        self.rest_every = rest_every
+        self.steps = 0
+        self.clock = VirtualClock()
+        self.now = self.clock.monotonic
+        self.fake = FakeDriver(self.clock)
+        self.fake.strict = options["reset"] in ("auto", "always")
+        self.complaints: list[str] = []
+        self.planted: list[BaseException] = []
+        self.refused = False  # whether the server was ever down
+        self.lent: list[Any] = []
+        self.owners: dict[Any, int] = {}  # connection's number: the thread that borrowed it
+        self.cursors: list[tuple[Any, Any]] = []
+        self.stale: list[Callable[[], Any]] = []
+        self.detached: list[FakeConnection] = []
+        self.borrowing: dict[Borrower, None] = {}  # in order of their beginning
+        self.tasks: list[Task] = []
+        self.born: dict[int, float] = {}
+        self.approved: dict[int, tuple[int, float]] = {}  # opened or pinged: event, time
+        self.returned: dict[int, tuple[int, float]] = {}
+        self.uses: Counter[int] = Counter()
+        self.events = 0
+        self.outdated = 0  # connections up to that number were drained
+        self.limit: int = options["max_size"]
+        self.closed = False
+        self.suspended = False
+        self.pool = Pool(self._connect, driver=self._driver(), clock=self.clock, **options)
+        self.inside = Inside(self.pool, self.complaints)
+
+    def _driver(self) -> Driver:
+        driver: Unknown | Known
+        if self.kind == UNKNOWN:
+            driver = Unknown(self.fake)  # type: ignore[arg-type]
+        else:
+            driver = Known(self.fake, local=self.kind == LOCAL, expendable=True)
+        driver.approve = self._approve
+        return driver
+
+    def _connect(self) -> Any:
+        conn = self.fake.connect()
+        if conn is not None:
+            self.born[conn.number] = self.now()
+            self._approve(conn.number)
+        return conn
+
+    def _event(self) -> tuple[int, float]:
+        self.events += 1
+        return self.events, self.now()
+
+    def _approve(self, number: int) -> None:
+        self.approved[number] = self._event()
+
+    # -- borrowing --------------------------------------------------------------------------------
+
+    def borrow(self, timeout: float | None) -> Any:
+        """`pool.connection(timeout)`, judged at the instant it ends. In any thread."""
+        borrower = self._begin(timeout)
+        try:
+            handle = self.pool.connection(timeout)
+        except BaseException as exc:
+            self._judge_refusal(borrower, exc)
+            raise
+        finally:
+            self.borrowing.pop(borrower, None)
+        self._judge_handle(borrower, handle)
+        self._receive(handle)
+        return handle
+
+    def _begin(self, timeout: float | None) -> Borrower:
+        me = self.clock.get_ident()
+        if timeout is None:
+            timeout = self.options["checkout_timeout"]
+        joined = self.inside.line.joins[me]
+        state = self.pool.stats().state
+        borrower = Borrower(me, self.now(), joined, timeout, self._mishaps(), state)
+        self.borrowing[borrower] = None
+        return borrower
+
+    def _receive(self, handle: Any) -> None:
+        number = handle.number
+        self.lent.append(handle)
+        self.owners[number] = self.clock.get_ident()
+        self.uses[number] += 1
+
+    def _mishaps(self) -> int:
+        """Whatever may cost a waiter the member that it was given."""
+        pings = self.fake.calls["ping"] + self.events
+        return pings + sum(self.pool.stats().closed.values()) + self.fake.calls["connect"]
+
+    def start(self, timeout: float | None) -> None:
+        """A borrower in a thread of its own."""
+        self.tasks.append(self.clock.start(self.borrow, timeout, name="borrower"))
+
+    def _judge_handle(self, borrower: Borrower, handle: Any) -> None:
+        assert borrower.shut != "closed", "lent by a closed pool"
+        assert self.now() <= borrower.deadline, "served after its deadline"
+        number = handle.number
+        assert number not in self.owners, "one member for two borrowers"
+        assert number > self.outdated, "a drained connection was lent"
+        conn = {conn.number: conn for conn in self.fake.connections}[number]
+        self._judge_turn(borrower)
+        self._judge_age(number)
+        self._judge_life(conn)
+        self._judge_cleanliness(conn)
+
+    def _judge_turn(self, borrower: Borrower) -> None:
+        if self.inside.line.joins[borrower.thread] == borrower.joined:
+            assert not self.pool.stats().waiting, "went past those in line"
+        for other in self.borrowing:
+            if other is borrower:
+                return
+            if self.inside.line.joins[other.thread] > other.joined:
+                assert self._mishaps() > other.mishaps, "was overtaken without a reason"
+
+    def _judge_age(self, number: int) -> None:
+        lifetime, most = self.options["max_lifetime"], self.options["max_uses"]
+        assert lifetime is None or self.now() - self.born[number] < lifetime, "too old"
+        assert most is None or self.uses[number] < most, "lent too often"
+
+    def _judge_life(self, conn: FakeConnection) -> None:
+        if self.kind != UNKNOWN:
+            assert not conn.killed, "a connection that is known to be dead was lent"
+        after = self.options["ping_after"]
+        if after is None:
+            return
+        event, time = self.approved[conn.number]
+        returned = self.returned.get(conn.number, (0, 0.0))
+        if returned[0] < event:
+            assert self.now() - time < max(after, GOOD_FOR), "not pinged"
+        else:
+            assert self.now() - returned[1] < after, "not pinged"
+
+    def _judge_cleanliness(self, conn: FakeConnection) -> None:
+        if conn.killed or self.options["reset"] == "none":
+            return
+        if self.options["reset"] == "transaction":
+            assert not conn.in_transaction
+            assert not conn.half_read
+        else:
+            self.fake.check_clean(conn)
+
+    def _judge_refusal(self, borrower: Borrower, exc: BaseException) -> None:
+        waited = self.now() - borrower.began
+        assert self.now() <= borrower.deadline, "told after its deadline"
+        stats = self.pool.stats()
+        if isinstance(exc, PoolClosed):
+            assert self.closed, "no, it is open"
+        elif isinstance(exc, PoolFull):
+            assert not waited
+            assert stats.waiting >= self.options["max_waiting"]
+        elif isinstance(exc, PoolDeadlock):
+            self._judge_deadlock(borrower)
+        elif isinstance(exc, PoolTimeout):
+            self._judge_timeout(borrower, waited)
+        else:
+            assert self.is_explained(exc), f"not ours, not the driver's: {exc!r}"
+            patient = self.kind == REMOTE and borrower.timeout != 0
+            assert not (patient and self._is_refusal(exc)), "did not wait for the server"
+
+    def _judge_timeout(self, borrower: Borrower, waited: float) -> None:
+        if borrower.timeout == 0 and not waited:
+            stats = self.pool.stats()
+            assert stats.in_use + stats.waiting >= stats.max_size, "there was room"
+        else:
+            assert self.now() == borrower.deadline, "told before its deadline"
+
+    def _judge_deadlock(self, borrower: Borrower) -> None:
+        waiting = {other.thread for other in self.borrowing} | {borrower.thread}
+        assert len(self.owners) >= self.pool.max_size
+        assert set(self.owners.values()) <= waiting, "somebody may still return one"
+
+    # -- what may be raised -----------------------------------------------------------------------
+
+    def is_explained(self, exc: BaseException | None) -> bool:
+        """Whether `exc` is, or comes from, what this test made the driver do."""
+        while exc is not None:
+            if any(exc is planted for planted in self.planted) or self._is_refusal(exc):
+                return True
+            if isinstance(exc, PoolError) and "returned None" in str(exc):
+                return True
+            exc = exc.__cause__
+        return False
+
+    def _is_refusal(self, exc: BaseException) -> bool:
+        return self.refused and isinstance(exc.__cause__, ConnectionRefusedError)
+
+    def attempt(self, act: Callable[[], Any], *expected: type[BaseException]) -> Any:
+        """Do it, and swallow what it may raise; None then."""
+        try:
+            return act()
+        except AssertionError:
+            raise
+        except BaseException as exc:
+            if not (isinstance(exc, expected) or self.is_explained(exc)):
+                raise AssertionError(f"unexpected: {exc!r}") from exc
+            _forget_frames(exc)
+            return None
+
+    def plant(self, operation: str, error: BaseException, after: bool) -> None:
+        """The next call of `operation` raises `error`."""
+        self.planted.append(error)
+        self.fake.on(operation, error=error, after=after, times=1)
+
+    # -- giving back ------------------------------------------------------------------------------
+
+    def part(self, which: int) -> tuple[Any, int]:
+        """Take a handle from its borrower, whose cursors and bound methods are stale from now on."""
+        handle = self.lent.pop(which % len(self.lent))
+        number = handle.number
+        del self.owners[number]
+        for owner, cursor in self.cursors:
+            if owner is handle:
+                self.stale += [functools.partial(cursor.execute, "SELECT 1"), cursor.fetchone]
+        self.cursors = [pair for pair in self.cursors if pair[0] is not handle]
+        self.stale += [handle.cursor, handle.commit, lambda: handle.note, handle.rollback]
+        self.stale.append(lambda: setattr(handle, "note", "mine"))
+        self.stale = self.stale[-12:]
+        return handle, number
+
+    def give_back(self, which: int, how: Callable[[Any], Any]) -> Any:
+        """`how(handle)` returns it; whatever happens, it is returned."""
+        handle, number = self.part(which)
+        # By contract close() raises no Exception; attempt() lets only planted ones pass.
+        result = self.attempt(functools.partial(how, handle))
+        self.returned[number] = self._event()
+        with pytest.raises(self.fake.InterfaceError):
+            handle.cursor()
+        return result
+
+    def drop(self, which: int) -> None:
+        """A borrower forgets its handle, and everything on it."""
+        handle = self.lent.pop(which % len(self.lent))
+        del self.owners[handle.number]
+        self.cursors = [pair for pair in self.cursors if pair[0] is not handle]
+
+    def close(self, timeout: float) -> None:
+        """Close the pool."""
+        self.closed = True
+        self.attempt(lambda: self.pool.close(timeout))
+
+    # -- the promises -----------------------------------------------------------------------------
+
+    def step_done(self) -> None:
+        """After every step."""
+        self.steps += 1
+        if self.steps % self.rest_every == 0:
+            self.clock.run()
+            self.collect()
+            self.check_at_rest()
+        self.check_always()
+
+    def collect(self) -> None:
+        """Take in what the borrowers' threads ended with."""
+        ended = [task for task in self.tasks if task.done]
+        self.tasks = [task for task in self.tasks if not task.done]
+        for task in ended:
+            self.attempt(task.result, PoolTimeout, PoolFull, PoolClosed, PoolDeadlock, Struck)
+
+    def check_always(self) -> None:
+        """True at any moment."""
+        assert not self.complaints, self.complaints
+        self.fake.check()
+        self.inside.check()
+        self._check_bound()
+        numbers = [handle.number for handle in self.lent]
+        assert len(set(numbers)) == len(numbers), "one member has two borrowers"
+        assert set(numbers) == set(self.owners)
+        late = [one for one in self.borrowing if one.deadline < self.now()]
+        assert not late, f"still waiting after the deadline: {late}"
+
+    def _check_bound(self) -> None:
+        stats = self.pool.stats()
+        occupied = stats.size + stats.opening + stats.closing
+        counted = self.fake.open + self.fake.opening - len(self.detached)
+        assert counted <= occupied, "connections that the pool does not know"
+        assert occupied <= max(self.limit, stats.max_size), "more than max_size"
+        self.limit = max(stats.max_size, min(self.limit, occupied))
+
+    def check_at_rest(self) -> None:
+        """True when everybody has done what can be done at this instant."""
+        stats = self.pool.stats()
+        assert stats.in_use == len(self.lent), "a lease is lost, or never was"
+        assert stats.size == stats.idle + stats.in_use + stats.checking + stats.cleaning
+        assert stats.checkouts == sum(self.uses.values())
+        assert stats.opened == self.fake.opened
+        assert stats.waiting == len(self.borrowing)
+        assert self.fake.open == stats.size + stats.closing + len(self.detached)
+        assert self.fake.opening == stats.opening
+        if self.closed:
+            assert not stats.idle
+            assert not stats.waiting
+        elif stats.waiting and not self.suspended:
+            assert not stats.idle, "a waiter sleeps while a member is idle"
+            self._check_help_is_coming(stats)
+
+    def _check_help_is_coming(self, stats: Any) -> None:
+        """Caller has seen that somebody waits."""
+        if self.kind == LOCAL:
+            assert stats.size + stats.closing >= stats.max_size, "nobody opens what is wanted"
+
+    def settle(self) -> None:
+        """The server works, nothing is in the way, and some time passes: the pool must be well."""
+        self.fake.calm()
+        self.clock.advance(BACKOFF + 2 * LOOK)
+        self.collect()
+        self.check_at_rest()
+        stats = self.pool.stats()
+        assert not stats.opening + stats.closing + stats.checking + stats.cleaning
+        assert stats.size <= max(stats.max_size, stats.in_use), "shrunk, but not in the end"
+        if not (self.closed or self.suspended):
+            assert not stats.waiting or stats.in_use >= stats.max_size, "capacity is lost"
+            assert stats.size >= stats.min_size, "min_size is not kept"
+
+    def pass_time(self, seconds: float) -> None:
+        """The clock goes on, and with it whatever has a time."""
+        self.clock.advance(seconds)
+        self.collect()
+        self.check_at_rest()
+        after = self.options["idle_timeout"]
+        if after is not None and seconds > 1.5 * after + CUT + BACKOFF and not self.tasks:
+            stats = self.pool.stats()
+            assert not stats.idle or stats.size <= stats.min_size, "idle_timeout is not kept"
+
+    def end(self, judge: bool) -> None:
+        """Close everything; nothing may stay open."""
+        try:
+            self.fake.calm()
+            self.close(timeout=0)
+            while self.lent:
+                self.give_back(0, lambda handle: handle.close())
+            for conn in self.detached:
+                conn.close()
+            self.detached.clear()
+            if judge:
+                self.clock.advance(2 * PATIENCE)
+                self._judge_end()
+        finally:
+            self.clock.close()
+
+    def _judge_end(self) -> None:
+        self.collect()
+        assert not self.tasks, "somebody still waits for a closed pool"
+        self.check_always()
+        self.check_at_rest()
+        assert self.pool.close() is True
+        stats = self.pool.stats()
+        assert not stats.size + stats.opening + stats.closing
+        self.fake.assert_no_leak()
+
+
+def _forget_frames(exc: BaseException | None) -> None:
+    """Let go of whatever the frames of an error hold, as a caller does that is done with it."""
+    while exc is not None:
+        exc.__traceback__ = None
+        exc = exc.__cause__ or exc.__context__
+
+
+# -- the steps ------------------------------------------------------------------------------------
+
+somebody_holds = precondition(lambda self: self.world.lent)
+not_closed = precondition(lambda self: not self.world.closed)
+
+
+class PoolMachine(RuleBasedStateMachine):
+    """Everything that can happen to a pool, one at a time."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.world: World
+
+    @initialize(options=pool_settings(), rest_every=st.integers(1, 3))
+    def open(self, options: dict[str, Any], rest_every: int) -> None:
+        self.world = World(self.kind, options, rest_every)
+
+    @invariant()
+    def the_promises_hold(self) -> None:
+        self.world.step_done()
+
+    def teardown(self) -> None:
+        world = getattr(self, "world", None)
+        if world is not None:
+            world.end(judge=not self.failed)
+
+    @property
+    def failed(self) -> bool:
+        """Whether a step failed, so that the end would only repeat it in other words."""
+        import sys
+
+        return sys.exc_info()[0] is not None
+
+    # -- checkout and checkin ---------------------------------------------------------------------
+
+    @rule(timeout=st.sampled_from(TIMEOUTS))
+    def a_thread_borrows(self, timeout: float | None) -> None:
+        self.world.start(timeout)
+
+    @rule(timeout=st.sampled_from((0, 0, 1.5)))
+    def the_test_borrows(self, timeout: float) -> None:
+        world = self.world
+        expected = (PoolTimeout, PoolFull, PoolClosed, PoolDeadlock)
+        world.attempt(functools.partial(world.borrow, timeout), *expected)
+
+    @somebody_holds
+    @rule(which=WHICH)
+    def checkin(self, which: int) -> None:
+        self.world.give_back(which, lambda handle: handle.close())
+
+    @somebody_holds
+    @rule(which=WHICH)
+    def double_close(self, which: int) -> None:
+        def twice(handle: Any) -> None:
+            try:
+                handle.close()
+            finally:
+                handle.close()
+                handle.invalidate()
+
+        self.world.give_back(which, twice)
+
+    @somebody_holds
+    @rule(which=WHICH)
+    def drop(self, which: int) -> None:
+        self.world.drop(which)
+
+    @somebody_holds
+    @rule(which=WHICH)
+    def invalidate(self, which: int) -> None:
+        self.world.give_back(which, lambda handle: handle.invalidate())
+
+    @somebody_holds
+    @rule(which=WHICH)
+    def detach(self, which: int) -> None:
+        world = self.world
+        conn = world.give_back(which, lambda handle: handle.detach())
+        assert conn is not None
+        world.detached.append(conn)
+
+    @precondition(lambda self: self.world.detached)
+    @rule()
+    def close_a_detached_one(self) -> None:
+        self.world.attempt(self.world.detached.pop().close)
+
+    @somebody_holds
+    @rule(which=WHICH, sql=st.sampled_from(STATEMENTS), fails=st.booleans())
+    def use_in_a_with_block(self, which: int, sql: str, fails: bool) -> None:
+        def use(handle: Any) -> None:
+            with handle:
+                handle.cursor().execute(sql)
+                if fails:
+                    raise self.world.planted[-1]
+
+        self.world.planted.append(Struck("in the block"))
+        self._work(lambda: self.world.give_back(which, use))
+
+    @not_closed
+    @rule(which=WHICH)
+    def a_waiter_is_interrupted(self, which: int) -> None:
+        waiting = [task for task in self.world.tasks if task.blocked]
+        if waiting:
+            error = Struck("interrupted")
+            self.world.planted.append(error)
+            waiting[which % len(waiting)].throw(error)
+
+    # -- use --------------------------------------------------------------------------------------
+
+    def _work(self, act: Callable[[], Any]) -> None:
+        """Use a connection that may be dead by now."""
+        self.world.attempt(act, self.world.fake.Error)
+
+    def _pick(self, which: int) -> Any:
+        return self.world.lent[which % len(self.world.lent)]
+
+    @somebody_holds
+    @rule(which=WHICH, sql=st.sampled_from(STATEMENTS), fetch=st.booleans())
+    def execute(self, which: int, sql: str, fetch: bool) -> None:
+        def run() -> None:
+            handle = self._pick(which)
+            cursor = handle.cursor()
+            self.world.cursors.append((handle, cursor))
+            cursor.execute(sql)
+            if fetch:
+                cursor.fetchone()
+
+        self._work(run)
+
+    @somebody_holds
+    @rule(which=WHICH, sql=st.sampled_from(STATEMENTS))
+    def use_the_driver_connection(self, which: int, sql: str) -> None:
+        def run() -> None:
+            conn = self._pick(which).driver_connection
+            conn.autocommit = True
+            conn.note = "raw"
+            conn.cursor().execute(sql)
+
+        self._work(run)
+
+    @somebody_holds
+    @rule(which=WHICH, name=st.sampled_from(("autocommit", "note", "invented")))
+    def change_an_attribute(self, which: int, name: str) -> None:
+        self._work(lambda: setattr(self._pick(which), name, True))
+
+    @somebody_holds
+    @rule(which=WHICH, how=st.sampled_from(("commit", "rollback")))
+    def end_the_transaction(self, which: int, how: str) -> None:
+        self._work(lambda: getattr(self._pick(which), how)())
+
+    @precondition(lambda self: self.world.stale)
+    @rule(which=WHICH)
+    def use_what_was_returned(self, which: int) -> None:
+        world = self.world
+        before = len(world.fake.executed)
+        with pytest.raises(world.fake.InterfaceError):
+            world.stale[which % len(world.stale)]()
+        assert len(world.fake.executed) == before
+
+    # -- the server, and the driver ---------------------------------------------------------------
+
+    @rule(
+        operation=st.sampled_from(FAILING),
+        kind=st.sampled_from(("OperationalError", "ProgrammingError", "lost", "alien", "struck")),
+        after=st.booleans(),
+    )
+    def fail(self, operation: str, kind: str, after: bool) -> None:
+        fake = self.world.fake
+        errors: dict[str, Callable[[str], BaseException]] = {
+            "OperationalError": fake.OperationalError,
+            "ProgrammingError": fake.ProgrammingError,
+            "lost": ConnectionResetError,
+            "alien": RuntimeError,
+            "struck": Struck,
+        }
+        self.world.plant(operation, errors[kind](kind), after and operation != "connect")
+
+    @rule()
+    def connect_gives_none(self) -> None:
+        self.world.fake.on("connect", returns=None, times=1)
+
+    @precondition(lambda self: self.kind == REMOTE)
+    @rule(operation=st.sampled_from(HANGING))
+    def hang(self, operation: str) -> None:
+        self.world.fake.on(operation, hang=True, times=1)
+
+    @rule(down=st.booleans())
+    def server_goes_down_or_up(self, down: bool) -> None:
+        self.world.fake.down = down
+        self.world.refused |= down
+
+    @rule()
+    def server_restarts(self) -> None:
+        self.world.fake.kill_all()
+
+    @precondition(lambda self: self.world.fake.connections)
+    @rule(which=WHICH)
+    def kill(self, which: int) -> None:
+        connections = self.world.fake.connections
+        self.world.fake.kill(connections[which % len(connections)])
+
+    @rule()
+    def settle(self) -> None:
+        self.world.settle()
+
+    # -- the pool's life --------------------------------------------------------------------------
+
+    @rule(seconds=st.sampled_from(SPANS))
+    def time_passes(self, seconds: float) -> None:
+        self.world.pass_time(seconds)
+
+    @not_closed
+    @rule(max_size=st.integers(1, 4), min_size=st.none() | st.integers(0, 2))
+    def resize(self, max_size: int, min_size: int | None) -> None:
+        world = self.world
+        world.limit = max(world.limit, world.pool.max_size)
+        world.attempt(lambda: world.pool.resize(max_size, min_size), PoolSettingError)
+
+    @rule()
+    def drain(self) -> None:
+        world = self.world
+        world.outdated = world.fake.opened
+        world.attempt(world.pool.drain)
+
+    @not_closed
+    @rule(suspend=st.booleans())
+    def suspend_or_resume(self, suspend: bool) -> None:
+        world = self.world
+        world.suspended = suspend
+        world.attempt(world.pool.suspend if suspend else world.pool.resume)
+
+    @not_closed
+    @rule(count=st.none() | st.integers(0, 4), timeout=st.sampled_from((0, 2.0)))
+    def warm_up(self, count: int | None, timeout: float) -> None:
+        world = self.world
+        world.attempt(
+            lambda: world.pool.warm_up(count, timeout),
+            PoolTimeout, PoolFull, PoolSettingError, PoolDeadlock,
+        )  # fmt: skip
+
+    @not_closed
+    @precondition(lambda self: self.world.steps > 8)
+    @rule(timeout=st.sampled_from((0, 5.0)))
+    def close(self, timeout: float) -> None:
+        self.world.close(timeout)
+
+
+@pytest.mark.parametrize("kind", [REMOTE, LOCAL, UNKNOWN])
+def test_whatever_happens_in_whatever_order_the_promises_hold(kind: str) -> None:
+    run_state_machine_as_test(
+        functools.partial(PoolMachine, kind),
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            deadline=None,
+            print_blob=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
