@@ -17,7 +17,7 @@ from typing import Any
 from .drivers.base import Driver
 from .errors import PoolError
 from .events import Events, log
-from .ledger import CHECKING, CLEANING, CLOSED, CLOSING, Census, Ledger, Lease, Place
+from .ledger import CHECKING, CLEANING, CLOSED, CLOSING, OPEN, Census, Ledger, Lease, Place
 from .member import AT_ONCE, NEVER, Member, line_of
 from .options import Options
 from .source import Source
@@ -194,10 +194,11 @@ class Keeper:
 
     def put(self, lease: Lease) -> None:
         """A clean member is free."""
-        surplus = self._ledger.put(lease)
-        if surplus:
-            del lease
-            self.retire_all(surplus, "closed")
+        ledger = self._ledger
+        ledger.idle.append(lease)
+        if ledger.waiters or ledger.gate is not OPEN:
+            del lease  # it may be somebody else's by now, or in `settle`'s answer
+            self.retire_all(ledger.settle(), "closed")
 
     def check(self, lease: Lease) -> None:
         """Ping a member in the background, then put it or retire it."""
@@ -413,8 +414,8 @@ class Keeper:
             return
         for place in census.lent:
             member = place.member
-            if now - member.since >= after and not member.reported:
-                member.reported = True
+            if now - member.since >= after and member.reported != member.uses:
+                member.reported = member.uses
                 log.warning(
                     "%s: a connection has been lent for %.1f s, longer than leak_after=%r;"
                     " it was borrowed at %s",

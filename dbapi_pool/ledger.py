@@ -141,7 +141,8 @@ class Ledger:
         under this ledger's own lock. It may only set a flag or a signal."""
         # The rule of the lock: it guards `places`, `waiters`, the assignment of leases to places and
         # the switching of `gate`. Under it nothing blocks, no driver, logger or user code is called.
-        # It may be skipped for `idle.pop()`, `idle.append()`, and reading `waiters` and `gate`.
+        # It may be skipped for `idle.pop()`, `idle.append()` with a look at `waiters` and `gate`
+        # before the one and after the other (see `settle`), and `idle.remove()`.
         self._lock = lock
         self._lost = lost
         self.min_size = min_size
@@ -241,18 +242,11 @@ class Ledger:
 
     # -- places -----------------------------------------------------------------------------------
 
-    def put(self, lease: Lease) -> list[Lease]:
-        """A clean member is free: to the first in line, else idle. Takes no lock if nobody waits.
-
-        Returns leases that must be closed instead, since the pool was closed meanwhile.
-        """
-        self.idle.append(lease)
-        if self.waiters or self.gate is not OPEN:
-            return self.settle()
-        return []
-
     def settle(self) -> list[Lease]:
-        """Serve the line; if the pool is closed, take what is idle, to be closed."""
+        """After appending to `idle` while somebody waits, or the gate is not open: serve the line.
+
+        Returns leases to be closed: all that is idle, if the pool was closed meanwhile.
+        """
         with self._lock:
             self._serve()
         return self.take_idle(lambda member: self.gate is CLOSED)

@@ -60,7 +60,7 @@ class Member:
         self.thread = 0
         self.code: CodeType | None = None
         self.lasti = 0
-        self.reported = False
+        self.reported = 0  # the value of `uses` for which a leak was reported
 
 
 class Work:

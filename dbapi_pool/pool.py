@@ -123,7 +123,7 @@ class Pool:
         self._events = self._keeper.events = Events(self)
         self._heard_out = self._events.heard("dbapi_pool_checked_out")
         self._heard_in = self._events.heard("dbapi_pool_checked_in")
-        self._max_idle = NEVER if options.max_idle is None else options.max_idle
+        self._max_idle = options.max_idle
         self._max_uses = options.max_uses
         self._ping_after = NEVER if options.ping_after is None else options.ping_after
         self._finalizer = weakref.finalize(self, _abandon, self._ledger, self._keeper)
@@ -149,37 +149,39 @@ class Pool:
         return self._borrow(timeout, frame.f_code, frame.f_lasti)
 
     def _borrow(self, timeout: float | None, code: CodeType, lasti: int) -> PooledConnection:
-        lease = self._quick_lease()
-        if lease is None:
-            lease = self._obtain(timeout, code, lasti)
+        # The common path, written out in one piece since calls are most of its cost.
+        ledger = self._ledger
+        now = self._now()
+        lease = None
+        if not ledger.waiters and ledger.gate is OPEN:
+            try:
+                lease = ledger.idle.pop()
+            except IndexError:
+                pass
+        if lease is None or not self._is_fresh(lease.member, now):
+            lease = (lease and self._inspect(lease)) or self._obtain(timeout, code, lasti)
+            now = self._now()
         member = lease.member
-        member.since = self._now()
+        member.since = now
         member.thread = self._ident()
         member.code = code
         member.lasti = lasti
-        member.reported = False
         member.uses += 1
-        if member.uses == self._max_uses and self._source.driver.expendable:
-            member.doom = "uses"
+        if member.uses == self._max_uses:
+            self._use_up(member)
         lease.pool = self
         handle = lend(lease)
         if self._heard_out:
             self._events.tell("dbapi_pool_checked_out", connection=handle)
         return handle
 
-    def _quick_lease(self) -> Lease | None:
-        """An idle member, if there is one and nobody waits for it: the common case."""
-        ledger = self._ledger
-        if ledger.waiters or ledger.gate is not OPEN:
-            return None
-        try:
-            lease = ledger.idle.pop()
-        except IndexError:
-            return None
-        member = lease.member
-        if self._now() < member.due and (member.alive is None or member.alive(member.conn)):
-            return lease
-        return self._inspect(lease)
+    def _is_fresh(self, member: Member, now: float) -> bool:
+        """Whether it can be lent without a closer look."""
+        return now < member.due and (member.alive is None or member.alive(member.conn))
+
+    def _use_up(self, member: Member) -> None:
+        if self._source.driver.expendable:
+            member.doom = "uses"
 
     def _inspect(self, lease: Lease) -> Lease | None:
         """A closer look at a member. None: it was of no use, or is being pinged."""
@@ -318,13 +320,17 @@ class Pool:
         # Looked at after `due` was set: who dooms a member sets `due` after `doom`.
         if member.doom is not None or now >= member.expires:
             self.discard(lease, member.doom or "lifetime")
-        elif len(self._ledger.idle) >= self._max_idle and not self._ledger.waiters:
+        elif self._max_idle is not None and self._is_surplus():
             self.discard(lease, "surplus")
         else:
             lease.pool = None
             self._keeper.put(lease)
         if self._heard_in:
             self._events.tell("dbapi_pool_checked_in", seconds=held)
+
+    def _is_surplus(self) -> bool:
+        ledger = self._ledger
+        return len(ledger.idle) >= (self._max_idle or 0) and not ledger.waiters
 
     def _clean(self, lease: Lease, member: Member, work: Work) -> str | None:
         cleaner = Cleaner(self._source.driver, self._options.reset, self._options.setup)

@@ -155,7 +155,7 @@ def test_a_driver_s_error_in_a_worker_ends_the_demo_with_1_and_its_message(monke
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to a single process there")
 def test_an_interrupt_ends_the_demo_with_130_a_word_and_no_folder_left(tmp_path):
     demo = subprocess.Popen(
-        [*COMMAND, "demo", "--orders", "1000000"],
+        [*COMMAND, "demo", "--orders", "100000"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,0 +1,254 @@
+"""What DBUtils' parameters say about a driver: `Legacy`, and `adapt`, which makes a `Driver` heed it.
+
+ping, failures, isfatal and creator mean something for each connection, so they belong to the driver.
+This module must never know a pool.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import sys
+import threading
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from ..drivers import Driver, registry
+from ..errors import PoolError, PoolSettingError
+from ..handles import PooledConnection
+
+Check = Callable[[Any], object]
+Ping = int | str | Check | tuple[int | None, str | Check | None] | None
+Failures = type[Exception] | tuple[type[Exception], ...] | None
+
+_PING_ERROR = (
+    "'ping' must be an integer, an SQL statement, a callable,"
+    " or a tuple with an integer and one of the latter."
+)
+
+
+class PooledDBError(PoolError):
+    """Base of the errors that DBUtils' users know."""
+
+
+class NotSupportedError(PooledDBError, PoolSettingError):
+    """The driver says that threads may not even share its module (PEP 249, `threadsafety`)."""
+
+
+def parse_ping(ping: Ping) -> tuple[int, Check | None]:
+    """When to check (the bits 1, 2 and 4), and how; no check: as the driver pings.
+
+    Raises `TypeError` for a tuple that DBUtils refuses.
+    """
+    check: object = None
+    when: object = ping
+    if isinstance(ping, tuple):
+        if len(ping) != 2:
+            raise TypeError(_PING_ERROR)
+        when, check = ping
+    elif isinstance(ping, str) or callable(ping):
+        when, check = 1, ping
+    if check is not None and not isinstance(check, str) and not callable(check):
+        raise TypeError(_PING_ERROR)
+    found = functools.partial(_run, check) if isinstance(check, str) else check
+    return when & 7 if isinstance(when, int) else 0, found
+
+
+def _run(sql: str, conn: Any) -> None:
+    cursor = conn.cursor()
+    try:
+        cursor.execute(sql)
+        if cursor.description is not None:  # some drivers refuse to go on before it is read
+            cursor.fetchall()
+    finally:
+        cursor.close()
+
+
+def threadsafety_of(creator: Any) -> int:
+    """What a creator says before it has connected: 1 for a plain function, which says nothing."""
+    for source in (creator, getattr(creator, "dbapi", None)):
+        if hasattr(source, "threadsafety"):
+            return source.threadsafety or 0
+    return 0 if callable(getattr(creator, "connect", None)) else 1
+
+
+class Legacy:
+    """The parameters of one `PooledDB` that concern its driver."""
+
+    def __init__(
+        self, creator: Any, ping: Ping, failures: Failures, isfatal: Check | None
+    ) -> None:
+        """Raises `NotSupportedError` for a driver that is not for threads; `TypeError` where
+        DBUtils does."""
+        if not threadsafety_of(creator):
+            raise NotSupportedError("Database module is not thread-safe.")
+        if not callable(getattr(creator, "connect", creator)):
+            raise TypeError(f"{creator!r} is not a connection provider.")
+        if failures is not None and not isinstance(failures, tuple):
+            if not issubclass(failures, Exception):
+                raise TypeError("'failures' must be a tuple of exceptions.")
+        if isfatal is not None and not callable(isfatal):
+            raise TypeError("'isfatal' must be a callable.")
+        self.when, self.check = parse_ping(ping)
+        self._creator = creator
+        self._failures = failures
+        self._isfatal = isfatal
+        self._dbapi = _given_dbapi(creator)
+        self._threadsafety: int | None = None
+
+    @property
+    def connect(self) -> Callable[..., Any]:
+        """The function that connects."""
+        return getattr(self._creator, "connect", self._creator)  # type: ignore[no-any-return]
+
+    def driver(self) -> Driver | None:
+        """The driver that the creator tells of; None: the first connection must tell."""
+        found = registry.find(self._creator)
+        if found is None and self._dbapi is not None:
+            found = registry.find(self._dbapi)
+        return found
+
+    def errors(self) -> ModuleType | type | None:
+        """Whatever carries the PEP 249 errors, as far as the creator tells."""
+        of_creator = registry.dbapi_module(self._creator)
+        return of_creator or (self._dbapi and registry.dbapi_module(self._dbapi))
+
+    def meet(self, conn: Any) -> None:
+        """Learn from a new connection. Raises `NotSupportedError` if it turns out unsafe."""
+        if self._dbapi is None:
+            self._dbapi = _module_behind(type(conn))
+        self._threadsafety = self._level(conn)
+        if self._threadsafety == 0:
+            raise NotSupportedError("Database module is not thread-safe.")
+
+    def _level(self, conn: Any) -> int | None:
+        for source in (self._creator, self._dbapi, conn):
+            level = getattr(source, "threadsafety", None)
+            if isinstance(level, int):
+                return level
+        return None if self._dbapi is None else 0
+
+    def is_fatal(self, exc: BaseException, errors: Any) -> bool:
+        """Whether failures and isfatal say that the connection must go."""
+        if self._failures is None and self._isfatal is None:
+            return False
+        if not isinstance(exc, self._failures or _default_failures(errors)):
+            return False
+        try:
+            return self._isfatal is None or bool(self._isfatal(exc))
+        except Exception:  # must not hide the driver's error from the borrower
+            return True
+
+    def dbapi(self) -> Any:
+        """The DB-API module. Raises `AttributeError` if that could not be found."""
+        if self._dbapi is None:
+            raise AttributeError(
+                "Could not determine DB-API 2 module (please set creator.dbapi)."
+            )
+        return self._dbapi
+
+    def threadsafety(self) -> int:
+        """What the driver says. Raises `AttributeError` if that could not be found."""
+        if self._threadsafety is None:
+            raise AttributeError(
+                "Could not determine threadsafety"
+                " (please set creator.dbapi or creator.threadsafety)."
+            )
+        return self._threadsafety
+
+
+def _given_dbapi(creator: Any) -> Any:
+    given = getattr(creator, "dbapi", None)
+    if given is None and callable(getattr(creator, "connect", None)):
+        return creator
+    return given
+
+
+def _module_behind(kind: type) -> ModuleType | None:
+    name = kind.__module__
+    while name:
+        module = sys.modules.get(name)
+        if callable(getattr(module, "connect", None)):
+            return module
+        name = name.rpartition(".")[0]
+    return None
+
+
+def _default_failures(errors: Any) -> tuple[type[Exception], ...]:
+    names = ("OperationalError", "InterfaceError", "InternalError")
+    found = (getattr(errors, name, None) for name in names)
+    return tuple(kind for kind in found if isinstance(kind, type))
+
+
+# -- a driver that heeds them ---------------------------------------------------------------------
+
+
+class _Heeding(Driver):
+    """Mixed in front of the class of the driver that was found."""
+
+    legacy: Legacy
+
+    def connected(self, conn: Any) -> None:
+        super().connected(conn)
+        self.legacy.meet(conn)
+
+    def ping(self, conn: Any) -> None:
+        check = self.legacy.check
+        if check is None:
+            return super().ping(conn)
+        answer = check(conn)
+        if answer is not None and not answer:
+            raise PooledDBError("the check that `ping` was set to says that it is dead")
+        if self.in_transaction(conn) is not False:
+            self.rollback(conn)
+
+    def is_disconnect(self, exc: BaseException, conn: Any) -> bool:
+        return super().is_disconnect(exc, conn) or self.legacy.is_fatal(exc, self.module or conn)
+
+    def is_transient(self, exc: BaseException) -> bool:
+        # Callers of PooledDB either do not wait at all or without limit. A server that is down must
+        # be told to both at once, as DBUtils does.
+        return False
+
+
+class _Undiscovered(_Heeding):
+    """Turns into the driver that the first connection belongs to."""
+
+    def __init__(self, module: ModuleType | type | None = None) -> None:
+        super().__init__(module)
+        # Guards the turning, since first connections may be opened at once and the driver found may
+        # remember things about the one that it met.
+        self._discovering = threading.Lock()
+
+    def connected(self, conn: Any) -> None:
+        with self._discovering:
+            if isinstance(self, _Undiscovered):
+                self._turn(registry.find(type(conn)) or Driver(), type(conn))
+        self.connected(conn)
+
+    def _turn(self, found: Driver, kind: type) -> None:
+        module = self.module or found.module or registry.dbapi_module(kind)
+        self.__dict__.update(vars(found), module=module)
+        self.__class__ = _heeding(type(found), self.handle_base)  # type: ignore[assignment]
+
+
+@functools.cache
+def _heeding(kind: type[Driver], handle_base: type[PooledConnection]) -> type[_Heeding]:
+    return type(kind.__name__, (_Heeding, kind), {"handle_base": handle_base})
+
+
+def adapt(
+    driver: Driver | None, legacy: Legacy, handle_base: type[PooledConnection]
+) -> Driver:
+    """A driver like `driver` (None: like the one that the first connection tells of) that heeds
+    `legacy`, and whose connections are lent as `handle_base`."""
+    made: Any = _Undiscovered() if driver is None else copy.copy(driver)
+    if made.module is None:
+        made.module = legacy.errors()
+    if driver is None:
+        made.handle_base = handle_base
+    else:
+        made.__class__ = _heeding(type(driver), handle_base)
+    made.legacy = legacy
+    return made  # type: ignore[no-any-return]
