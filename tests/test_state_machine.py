@@ -51,6 +51,9 @@ THE_TEST = 1  # its number as a thread
 REMOTE, LOCAL, UNKNOWN = "remote", "local", "unknown"
 
 
+PLANTED = "planted by the test"
+
+
 class Struck(BaseException):
     """What no driver's caller expects: an interrupt, a cancellation, another library's timeout."""
 
@@ -165,6 +168,7 @@ def pool_settings(draw: st.DrawFn) -> dict[str, Any]:
 class Borrower:
     """One call of `connection()`, from its beginning to its end."""
 
+    turn: int
     thread: int
     began: float
     joined: int  # how often this thread had stood in line before
@@ -193,14 +197,13 @@ class World:
         self.fake = FakeDriver(self.clock)
         self.fake.strict = options["reset"] in ("auto", "always")
         self.complaints: list[str] = []
-        self.planted: list[BaseException] = []
         self.refused = False  # whether the server was ever down
         self.lent: list[Any] = []
         self.owners: dict[Any, int] = {}  # connection's number: the thread that borrowed it
         self.cursors: list[tuple[Any, Any]] = []
         self.stale: list[Callable[[], Any]] = []
         self.detached: list[FakeConnection] = []
-        self.borrowing: dict[Borrower, None] = {}  # in order of their beginning
+        self.borrowing: list[Borrower] = []
         self.tasks: list[Task] = []
         self.born: dict[int, float] = {}
         self.approved: dict[int, tuple[int, float]] = {}  # opened or pinged: event, time
@@ -248,7 +251,7 @@ class World:
             self._judge_refusal(borrower, exc)
             raise
         finally:
-            self.borrowing.pop(borrower, None)
+            self.borrowing.remove(borrower)
         self._judge_handle(borrower, handle)
         self._receive(handle)
         return handle
@@ -259,8 +262,10 @@ class World:
             timeout = self.options["checkout_timeout"]
         joined = self.inside.line.joins[me]
         state = self.pool.stats().state
-        borrower = Borrower(me, self.now(), joined, timeout, self._mishaps(), state)
-        self.borrowing[borrower] = None
+        borrower = Borrower(
+            self._event()[0], me, self.now(), joined, timeout, self._mishaps(), state
+        )
+        self.borrowing.append(borrower)
         return borrower
 
     def _receive(self, handle: Any) -> None:
@@ -271,12 +276,16 @@ class World:
 
     def _mishaps(self) -> int:
         """Whatever may cost a waiter the member that it was given."""
-        pings = self.fake.calls["ping"] + self.events
-        return pings + sum(self.pool.stats().closed.values()) + self.fake.calls["connect"]
+        closed = sum(self.pool.stats().closed.values())
+        return closed + self.fake.calls["ping"] + self.fake.calls["rollback"]
 
     def start(self, timeout: float | None) -> None:
         """A borrower in a thread of its own."""
-        self.tasks.append(self.clock.start(self.borrow, timeout, name="borrower"))
+
+        def body() -> None:  # without a result, which the clock would keep
+            self.borrow(timeout)
+
+        self.tasks.append(self.clock.start(body, name="borrower"))
 
     def _judge_handle(self, borrower: Borrower, handle: Any) -> None:
         assert borrower.shut != "closed", "lent by a closed pool"
@@ -293,10 +302,9 @@ class World:
     def _judge_turn(self, borrower: Borrower) -> None:
         if self.inside.line.joins[borrower.thread] == borrower.joined:
             assert not self.pool.stats().waiting, "went past those in line"
+        in_line = {waiter.thread for waiter in self.inside.line}
         for other in self.borrowing:
-            if other is borrower:
-                return
-            if self.inside.line.joins[other.thread] > other.joined:
+            if other.turn < borrower.turn and other.thread in in_line:
                 assert self._mishaps() > other.mishaps, "was overtaken without a reason"
 
     def _judge_age(self, number: int) -> None:
@@ -359,9 +367,12 @@ class World:
     # -- what may be raised -----------------------------------------------------------------------
 
     def is_explained(self, exc: BaseException | None) -> bool:
-        """Whether `exc` is, or comes from, what this test made the driver do."""
+        """Whether `exc` is, or comes from, what this test made the driver do.
+
+        Told by its text, since keeping the errors would keep the frames, and so the handles.
+        """
         while exc is not None:
-            if any(exc is planted for planted in self.planted) or self._is_refusal(exc):
+            if PLANTED in exc.args or self._is_refusal(exc):
                 return True
             if isinstance(exc, PoolError) and "returned None" in str(exc):
                 return True
@@ -380,45 +391,34 @@ class World:
         except BaseException as exc:
             if not (isinstance(exc, expected) or self.is_explained(exc)):
                 raise AssertionError(f"unexpected: {exc!r}") from exc
-            _forget_frames(exc)
             return None
-
-    def plant(self, operation: str, error: BaseException, after: bool) -> None:
-        """The next call of `operation` raises `error`."""
-        self.planted.append(error)
-        self.fake.on(operation, error=error, after=after, times=1)
 
     # -- giving back ------------------------------------------------------------------------------
 
-    def part(self, which: int) -> tuple[Any, int]:
-        """Take a handle from its borrower, whose cursors and bound methods are stale from now on."""
+    def part(self, which: int) -> tuple[Any, int, list[Any]]:
+        """Take a handle from its borrower: it, its connection's number, its cursors."""
         handle = self.lent.pop(which % len(self.lent))
         number = handle.number
         del self.owners[number]
-        for owner, cursor in self.cursors:
-            if owner is handle:
-                self.stale += [functools.partial(cursor.execute, "SELECT 1"), cursor.fetchone]
+        cursors = [cursor for owner, cursor in self.cursors if owner is handle]
         self.cursors = [pair for pair in self.cursors if pair[0] is not handle]
-        self.stale += [handle.cursor, handle.commit, lambda: handle.note, handle.rollback]
-        self.stale.append(lambda: setattr(handle, "note", "mine"))
-        self.stale = self.stale[-12:]
-        return handle, number
+        return handle, number, cursors
 
-    def give_back(self, which: int, how: Callable[[Any], Any]) -> Any:
-        """`how(handle)` returns it; whatever happens, it is returned."""
-        handle, number = self.part(which)
-        # By contract close() raises no Exception; attempt() lets only planted ones pass.
-        result = self.attempt(functools.partial(how, handle))
+    def give_back(
+        self, which: int, how: Callable[[Any], Any], *expected: type[BaseException]
+    ) -> Any:
+        """`how(handle)` returns it; whatever happens, it is returned, with all that is on it."""
+        handle, number, cursors = self.part(which)
+        kept = [handle.cursor, handle.commit, handle.rollback, lambda: handle.note]
+        kept.append(lambda: setattr(handle, "note", "mine"))
+        for cursor in cursors:
+            kept += [functools.partial(cursor.execute, "SELECT 1"), cursor.fetchone]
+        result = self.attempt(functools.partial(how, handle), *expected)
         self.returned[number] = self._event()
+        self.stale = [*self.stale, *kept][-12:]
         with pytest.raises(self.fake.InterfaceError):
             handle.cursor()
         return result
-
-    def drop(self, which: int) -> None:
-        """A borrower forgets its handle, and everything on it."""
-        handle = self.lent.pop(which % len(self.lent))
-        del self.owners[handle.number]
-        self.cursors = [pair for pair in self.cursors if pair[0] is not handle]
 
     def close(self, timeout: float) -> None:
         """Close the pool."""
@@ -431,9 +431,7 @@ class World:
         """After every step."""
         self.steps += 1
         if self.steps % self.rest_every == 0:
-            self.clock.run()
-            self.collect()
-            self.check_at_rest()
+            self.pass_time(0.0)
         self.check_always()
 
     def collect(self) -> None:
@@ -441,7 +439,9 @@ class World:
         ended = [task for task in self.tasks if task.done]
         self.tasks = [task for task in self.tasks if not task.done]
         for task in ended:
-            self.attempt(task.result, PoolTimeout, PoolFull, PoolClosed, PoolDeadlock, Struck)
+            self.attempt(task.result, PoolTimeout, PoolFull, PoolClosed, PoolDeadlock)
+        del ended
+        self.clock.run()  # what an error held is found only when the error is gone
 
     def check_always(self) -> None:
         """True at any moment."""
@@ -535,13 +535,6 @@ class World:
         self.fake.assert_no_leak()
 
 
-def _forget_frames(exc: BaseException | None) -> None:
-    """Let go of whatever the frames of an error hold, as a caller does that is done with it."""
-    while exc is not None:
-        exc.__traceback__ = None
-        exc = exc.__cause__ or exc.__context__
-
-
 # -- the steps ------------------------------------------------------------------------------------
 
 somebody_holds = precondition(lambda self: self.world.lent)
@@ -608,7 +601,7 @@ class PoolMachine(RuleBasedStateMachine):
     @somebody_holds
     @rule(which=WHICH)
     def drop(self, which: int) -> None:
-        self.world.drop(which)
+        self.world.part(which)
 
     @somebody_holds
     @rule(which=WHICH)
@@ -618,15 +611,16 @@ class PoolMachine(RuleBasedStateMachine):
     @somebody_holds
     @rule(which=WHICH)
     def detach(self, which: int) -> None:
-        world = self.world
-        conn = world.give_back(which, lambda handle: handle.detach())
-        assert conn is not None
-        world.detached.append(conn)
+        # Not its cursors: they are on a connection that is the borrower's own from now on.
+        handle, _, _ = self.world.part(which)
+        self.world.detached.append(handle.detach())
+        self.world.stale += [handle.cursor, handle.detach]
 
     @precondition(lambda self: self.world.detached)
     @rule()
     def close_a_detached_one(self) -> None:
-        self.world.attempt(self.world.detached.pop().close)
+        self.world.fake.off("close")  # what hangs there is the borrower's own to bear
+        self.world.detached.pop().close()
 
     @somebody_holds
     @rule(which=WHICH, sql=st.sampled_from(STATEMENTS), fails=st.booleans())
@@ -635,19 +629,16 @@ class PoolMachine(RuleBasedStateMachine):
             with handle:
                 handle.cursor().execute(sql)
                 if fails:
-                    raise self.world.planted[-1]
+                    raise Struck(PLANTED)
 
-        self.world.planted.append(Struck("in the block"))
-        self._work(lambda: self.world.give_back(which, use))
+        self.world.give_back(which, use, self.world.fake.Error)
 
     @not_closed
     @rule(which=WHICH)
     def a_waiter_is_interrupted(self, which: int) -> None:
         waiting = [task for task in self.world.tasks if task.blocked]
         if waiting:
-            error = Struck("interrupted")
-            self.world.planted.append(error)
-            waiting[which % len(waiting)].throw(error)
+            waiting[which % len(waiting)].throw(Struck(PLANTED))
 
     # -- use --------------------------------------------------------------------------------------
 
@@ -717,7 +708,8 @@ class PoolMachine(RuleBasedStateMachine):
             "alien": RuntimeError,
             "struck": Struck,
         }
-        self.world.plant(operation, errors[kind](kind), after and operation != "connect")
+        error = errors[kind](PLANTED)
+        fake.on(operation, error=error, after=after and operation != "connect", times=1)
 
     @rule()
     def connect_gives_none(self) -> None:

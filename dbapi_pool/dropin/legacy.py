@@ -10,7 +10,7 @@ import copy
 import functools
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -67,7 +67,8 @@ def _run(sql: str, conn: Any) -> None:
 
 def threadsafety_of(creator: Any) -> int:
     """What a creator says before it has connected: 1 for a plain function, which says nothing."""
-    for source in (creator, getattr(creator, "dbapi", None)):
+    sources: tuple[Any, ...] = (creator, getattr(creator, "dbapi", None))
+    for source in sources:
         if hasattr(source, "threadsafety"):
             return source.threadsafety or 0
     return 0 if callable(getattr(creator, "connect", None)) else 1
@@ -76,9 +77,7 @@ def threadsafety_of(creator: Any) -> int:
 class Legacy:
     """The parameters of one `PooledDB` that concern its driver."""
 
-    def __init__(
-        self, creator: Any, ping: Ping, failures: Failures, isfatal: Check | None
-    ) -> None:
+    def __init__(self, creator: Any, ping: Ping, failures: Failures, isfatal: Check | None) -> None:
         """Raises `NotSupportedError` for a driver that is not for threads; `TypeError` where
         DBUtils does."""
         if not threadsafety_of(creator):
@@ -104,10 +103,8 @@ class Legacy:
 
     def driver(self) -> Driver | None:
         """The driver that the creator tells of; None: the first connection must tell."""
-        found = registry.find(self._creator)
-        if found is None and self._dbapi is not None:
-            found = registry.find(self._dbapi)
-        return found
+        # Not what `creator.dbapi` tells: that would add arguments that a creator need not take.
+        return registry.find(self._creator)
 
     def errors(self) -> ModuleType | type | None:
         """Whatever carries the PEP 249 errors, as far as the creator tells."""
@@ -143,9 +140,7 @@ class Legacy:
     def dbapi(self) -> Any:
         """The DB-API module. Raises `AttributeError` if that could not be found."""
         if self._dbapi is None:
-            raise AttributeError(
-                "Could not determine DB-API 2 module (please set creator.dbapi)."
-            )
+            raise AttributeError("Could not determine DB-API 2 module (please set creator.dbapi).")
         return self._dbapi
 
     def threadsafety(self) -> int:
@@ -211,6 +206,30 @@ class _Heeding(Driver):
         # be told to both at once, as DBUtils does.
         return False
 
+    def open_cursor(
+        self,
+        conn: Any,
+        pooled: Callable[[type], type],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        return super().open_cursor(conn, lambda cls: pooled(_managed(cls)), args, kwargs)
+
+
+@functools.lru_cache(maxsize=256)
+def _managed(cls: type) -> type:
+    """A cursor class that can be used in a `with` statement, as DBUtils' can with every driver."""
+    if hasattr(cls, "__exit__"):
+        return cls
+    body = {
+        "__slots__": (),
+        "__doc__": cls.__doc__,
+        "__module__": cls.__module__,
+        "__enter__": lambda cursor: cursor,
+        "__exit__": lambda cursor, *exc: cursor.close(),
+    }
+    return type(cls.__name__, (cls,), body)
+
 
 class _Undiscovered(_Heeding):
     """Turns into the driver that the first connection belongs to."""
@@ -230,25 +249,24 @@ class _Undiscovered(_Heeding):
     def _turn(self, found: Driver, kind: type) -> None:
         module = self.module or found.module or registry.dbapi_module(kind)
         self.__dict__.update(vars(found), module=module)
-        self.__class__ = _heeding(type(found), self.handle_base)  # type: ignore[assignment]
+        cls: type = type(found)
+        self.__class__ = _heeding(cls)  # type: ignore[assignment]
 
 
 @functools.cache
-def _heeding(kind: type[Driver], handle_base: type[PooledConnection]) -> type[_Heeding]:
-    return type(kind.__name__, (_Heeding, kind), {"handle_base": handle_base})
+def _heeding(kind: type) -> type[_Heeding]:
+    return type(kind.__name__, (_Heeding, kind), {})
 
 
-def adapt(
-    driver: Driver | None, legacy: Legacy, handle_base: type[PooledConnection]
-) -> Driver:
+def adapt(driver: Driver | None, legacy: Legacy, handle_base: type[PooledConnection]) -> Driver:
     """A driver like `driver` (None: like the one that the first connection tells of) that heeds
     `legacy`, and whose connections are lent as `handle_base`."""
-    made: Any = _Undiscovered() if driver is None else copy.copy(driver)
-    if made.module is None:
-        made.module = legacy.errors()
-    if driver is None:
-        made.handle_base = handle_base
-    else:
-        made.__class__ = _heeding(type(driver), handle_base)
+    made: Any = _Undiscovered()
+    if driver is not None:
+        cls: type = type(driver)
+        made = copy.copy(driver)
+        made.__class__ = _heeding(cls)
+    made.module = made.module or legacy.errors()
     made.legacy = legacy
+    made.handle_base = handle_base
     return made  # type: ignore[no-any-return]

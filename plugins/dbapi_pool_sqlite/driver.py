@@ -18,7 +18,6 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from dbapi_pool.drivers.base import Arguments, Driver, Target
-from dbapi_pool.drivers.sql import Classifier
 
 from . import faults, places, session
 from .cleaning import Baseline
@@ -52,6 +51,7 @@ class SQLiteDriver(Driver):
 
     name = "sqlite"
     local = True
+    dialect = SQLITE
     statement_methods = ("execute", "executemany", "executescript")
     # Not iterdump: its iterator keeps a cursor that nobody else can close.
     harmless = Driver.harmless | {
@@ -60,12 +60,10 @@ class SQLiteDriver(Driver):
         "total_changes",
     }  # fmt: skip
 
-    def __init__(self, module: ModuleType | None = None, creator: Any = None) -> None:
+    def __init__(self, module: ModuleType | type | None = None, creator: Any = None) -> None:
         """`creator`: what the user gave. A class with an `__init__` of its own may understand its
         arguments in another way, so they are then not looked at."""
         super().__init__(module or sqlite3)
-        self.classifier = Classifier(SQLITE)
-        """Its `harmless` is the set of texts already known to leave the session alone."""
         self._clock: Callable[[], float] = time.monotonic
         self._standard = _has_standard_arguments(creator)
         self._threads_allowed = False
@@ -346,10 +344,6 @@ class SQLiteDriver(Driver):
                 "; ".join(problems),
             )
         return True
-
-    def may_change_session(self, sql: str) -> bool:
-        """See `statements`."""
-        return self.classifier(sql)
 
     # -- what an error means ----------------------------------------------------------------------
 

@@ -52,4 +52,5 @@ def is_closed(exc: BaseException) -> bool:
 
 def is_lost(exc: BaseException) -> bool:
     """Whether the file is damaged, gone or unreadable, so that only a new connection may do better."""
-    return name_of(exc).startswith(_LOST)
+    # "unable to open database: x" is an ATTACH that failed; the connection's own file is "file".
+    return name_of(exc).startswith(_LOST) and not str(exc).startswith("unable to open database:")

@@ -74,7 +74,7 @@ def arguments_for(url: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
             " sqlite:////absolute/path.db (four) or sqlite:// (in memory)"
         )
     named = dict(parts.query)
-    options = {key: named.pop(key) for key in _FILE_OPTIONS if key in named}
+    options = {key: named.pop(key) for key in parts.query if key in _FILE_OPTIONS}
     database = parts.database or ":memory:"
     if options and named.get("uri") is False:
         raise ValueError(f"uri=false does not go with {', '.join(options)} in a SQLite URL")
