@@ -304,14 +304,17 @@ class FencedIterator:
 
 @functools.cache
 def handle_class(
-    connection_class: type, errors_from: ModuleType | type | None, statements: tuple[str, ...]
+    connection_class: type,
+    errors_from: ModuleType | type | None,
+    statements: tuple[str, ...],
+    base: Any = PooledConnection,
 ) -> type[PooledConnection]:
     """The handle's class for one class of driver connections."""
     source = errors_from if errors_from is not None else connection_class
     body: dict[str, Any] = {
         "__slots__": (),
-        "__doc__": PooledConnection.__doc__,
-        "_gone": for_driver(ConnectionReturned, source),
+        "__doc__": base.__doc__,
+        "_gone": for_driver(base._gone, source),
         "_connection_class": connection_class,
     }
     for name in PEP249_ERRORS:
@@ -322,7 +325,7 @@ def handle_class(
         body[name] = _statement(name)
     if hasattr(connection_class, "__call__"):
         body["__call__"] = _call
-    return type("PooledConnection", (PooledConnection,), body)
+    return type(base.__name__, (base,), body)
 
 
 def _statement(name: str) -> Callable[..., Any]:

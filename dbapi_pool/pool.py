@@ -11,7 +11,7 @@ import sys
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
-from types import CodeType, TracebackType
+from types import CodeType, FrameType, TracebackType
 from typing import Any, TypeVar
 
 from . import diagnosis, fork
@@ -146,6 +146,11 @@ class Pool:
         the driver's own error if it cannot connect and another try would not help.
         """
         frame = sys._getframe(1)
+        return self._borrow(timeout, frame.f_code, frame.f_lasti)
+
+    def lend(self, frame: FrameType, timeout: float | None = None) -> PooledConnection:
+        """As `connection()`, for code that stands between the pool and its users: reports name the
+        line at which `frame` is."""
         return self._borrow(timeout, frame.f_code, frame.f_lasti)
 
     def _borrow(self, timeout: float | None, code: CodeType, lasti: int) -> PooledConnection:

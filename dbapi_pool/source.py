@@ -14,7 +14,7 @@ from .cleaning import run_setup
 from .drivers import registry
 from .drivers.base import Driver
 from .errors import PoolError, PoolSettingError
-from .handles import handle_class
+from .handles import PooledConnection, handle_class
 from .member import NEVER, Member
 from .options import Options
 from .system import System
@@ -99,7 +99,8 @@ class Source:
         driver.connected(conn)
         run_setup(conn, self._options.setup)
         connection_class: Any = type(conn)
-        kind = handle_class(connection_class, self.errors_from, driver.statement_methods)
+        base: Any = driver.handle_base or PooledConnection
+        kind = handle_class(connection_class, self.errors_from, driver.statement_methods, base)
         member = Member(conn, kind, driver.snapshot(conn), self._system.monotonic())
         if type(driver).is_alive is not Driver.is_alive:
             member.alive = driver.is_alive

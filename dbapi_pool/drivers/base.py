@@ -10,10 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .portable import PORTABLE
 from .sql import Classifier, Dialect
+
+if TYPE_CHECKING:
+    from ..handles import PooledConnection
 
 Connect = Callable[..., Any]
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -44,6 +47,12 @@ class Driver:
     statement_methods: tuple[str, ...] = ()
     """Methods of the driver's connection that make a cursor, run its method of the same name and
     return the cursor (sqlite3's `execute`)."""
+
+    handle_base: type[PooledConnection] | None = None
+    """The class that borrowed connections derive from: a subclass of `PooledConnection`, with empty
+    `__slots__`, that adds methods. They reach this driver as `self._lease.pool.driver`. A class
+    attribute `_gone`, derived from `ConnectionReturned`, is raised after the return. None:
+    `PooledConnection`."""
 
     harmless: frozenset[str] = frozenset({
         "Warning", "Error", "InterfaceError", "DatabaseError", "DataError", "OperationalError",

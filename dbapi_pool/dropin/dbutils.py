@@ -8,8 +8,10 @@ what concerns one connection is in `legacy`. This module must never reach behind
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
+from types import FrameType
 from typing import Any, ClassVar
 
 from ..errors import (
@@ -185,10 +187,13 @@ class PooledDB:
 
         Raises `TooManyConnectionsError`, or the driver's own error if it cannot connect.
         """
+        return self._lend(sys._getframe(1))
+
+    def _lend(self, frame: FrameType) -> PooledConnection:
         while True:
             pool = self._pool()
             try:
-                return pool.connection()
+                return pool.lend(frame)
             except (PoolTimeout, PoolDeadlock) as exc:
                 raise _too_many(exc, pool) from exc.__cause__
             except PoolClosed:
@@ -196,7 +201,7 @@ class PooledDB:
 
     def dedicated_connection(self) -> PooledConnection:
         """As `connection()`."""
-        return self.connection(False)
+        return self._lend(sys._getframe(1))
 
     def close(self) -> None:
         """Close all connections: idle ones now, lent ones when they come back.
