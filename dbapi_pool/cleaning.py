@@ -5,7 +5,6 @@ Works on one connection that nobody else has. It must never know the pool, a loc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from .cursors import bury
@@ -18,24 +17,15 @@ UNCLEAN = "failed reset"
 SESSION = "session changed"
 
 
-def run_setup(conn: Any, setup: Setup) -> None:
+def run_setup(driver: Driver, conn: Any, setup: Setup) -> None:
     """Run the user's `setup` on a driver connection, and commit it."""
     if setup is None:
         return
     if callable(setup):
         setup(conn)
+        conn.commit()
     else:
-        _run_statements(conn, [setup] if isinstance(setup, str) else setup)
-    conn.commit()
-
-
-def _run_statements(conn: Any, statements: Sequence[str]) -> None:
-    cursor = conn.cursor()
-    try:
-        for sql in statements:
-            cursor.execute(sql)
-    finally:
-        cursor.close()
+        driver.run_setup(conn, [setup] if isinstance(setup, str) else setup)
 
 
 class Cleaner:
@@ -78,7 +68,7 @@ class Cleaner:
         if self._reset != "transaction" and (work.session or self._reset == "always"):
             if not driver.reset_session(conn):
                 return SESSION
-            run_setup(conn, self._setup)
+            run_setup(driver, conn, self._setup)
             work.attributes = True
         if work.attributes:
             driver.restore(conn, member.snapshot)

@@ -59,8 +59,17 @@ def pooled_cursor_class(cls: type) -> type:
         if hasattr(cls, name):
             body[name] = _unseen(name, getattr(cls, name))
     made: Any = type(cls.__name__, (cls,), body)
+    made._of_driver = is_of_driver(cls)
     made._returned = type(cls.__name__, (made,), _dead_body(cls))
     return made  # type: ignore[no-any-return]
+
+
+@functools.lru_cache(maxsize=256)
+def is_of_driver(cls: Any) -> bool:
+    """Whether a cursor class is the driver's own work. A user's may send statements that nobody sees
+    here, by calling what it inherited."""
+    roots = {base.__module__.partition(".")[0] for base in cls.__mro__}
+    return len(roots - {"builtins", "abc", "typing", "collections"}) <= 1
 
 
 def _connection(cursor: Any) -> Any:
@@ -163,6 +172,9 @@ class CursorProxy:
         _set_work(self, work)
         _set_cursor(self, cursor)
         work.track(self)
+        kind: Any = type(cursor)
+        if not is_of_driver(kind):
+            work.unseen()
 
     @property
     def connection(self) -> Any:

@@ -5,7 +5,9 @@ Reads the ledger, changes nothing, and never prints an error's text (it may hold
 
 from __future__ import annotations
 
-from .errors import PoolClosed, PoolDeadlock, PoolError, PoolFull
+from typing import Any
+
+from .errors import PoolClosed, PoolError, PoolFull
 from .ledger import CHECKING, CLEANING, CLOSING, OPENING, Census, Ledger, Waiter
 from .member import line_of
 from .options import Options
@@ -51,8 +53,6 @@ def explain(
     census = ledger.census()
     if kind is PoolClosed:
         return "the pool is closed"
-    if kind is PoolDeadlock:
-        return _deadlock(census, waiter, now)
     sizes = (
         f"{len(census.lent)} of max_size={ledger.max_size} lent, {len(census.idle)} idle,"
         f" {len(census.tasks[OPENING])} opening, {len(ledger.waiters)} waiting"
@@ -64,18 +64,17 @@ def explain(
     return "; ".join([*parts, _advice(census, ledger, last_error)])
 
 
-def _deadlock(census: Census, waiter: Waiter, now: float) -> str:
-    code, lasti = waiter.where
+def deadlock(members: list[Any], wanted_at: tuple[Any, int], now: float) -> str:
+    """Who holds what while all of them wait."""
     sites = ", ".join(
-        f"{line_of(place.member.code, place.member.lasti)}"
-        f" (thread {place.member.thread}, {now - place.member.since:.2f} s ago)"
-        for place in census.lent
+        f"{line_of(member.code, member.lasti)} (thread {member.thread},"
+        f" {now - member.since:.2f} s ago)"
+        for member in members
     )
     return (
-        f"every one of the {len(census.lent)} lent connections is held by a thread that itself waits"
-        f" for one, so nobody will ever be served; they were borrowed at {sites}, and this one is"
-        f" wanted at {line_of(code, lasti)}. Return a connection before borrowing the next, or"
-        " raise max_size"
+        f"every one of the {len(members)} lent connections is held by a thread that itself waits for"
+        f" one, so nobody will ever be served; they were borrowed at {sites}, and this one is wanted"
+        f" at {line_of(*wanted_at)}. Return a connection before borrowing the next, or raise max_size"
     )
 
 

@@ -7,6 +7,7 @@ This module knows nobody.
 
 from __future__ import annotations
 
+import copy
 from types import ModuleType
 from typing import TypeVar, cast
 
@@ -20,6 +21,7 @@ __all__ = [
     "PoolSettingError",
     "PoolTimeout",
     "for_driver",
+    "replica",
 ]
 
 
@@ -87,6 +89,19 @@ def for_driver(error: type[E], driver_errors: ModuleType | type | None) -> type[
         return error
     made = _made.get((error, base)) or _made.setdefault((error, base), _combine(error, base))
     return cast("type[E]", made)
+
+
+def replica(error: BaseException) -> BaseException:
+    """The same error with its cause, but without the traceback, which keeps frames alive; the error
+    itself if it cannot be copied."""
+    try:
+        twin = copy.copy(error)
+    except Exception:
+        return error
+    if type(twin) is not type(error):
+        return error
+    twin.__cause__ = error.__cause__
+    return twin.with_traceback(None)
 
 
 def _combine(error: type[PoolError], base: type[BaseException]) -> type[PoolError]:

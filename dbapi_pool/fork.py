@@ -8,9 +8,15 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
+from .cursors import fence
 from .errors import ConnectionReturned
+from .events import log
+
+if TYPE_CHECKING:
+    from .drivers.base import Driver
+    from .member import Member
 
 
 class Forkable(Protocol):
@@ -31,6 +37,17 @@ def watch(pool: Forkable) -> None:
 def keep_for_ever(conn: Any) -> None:
     """A connection of the parent: never closed, never collected."""
     _parents.append(conn)
+
+
+def abandon(driver: Driver, member: Member) -> None:
+    """Cut a connection of the parent off from this process. Raises nothing: others must follow."""
+    try:
+        if member.work is not None:
+            for cursor in member.work.open_cursors():
+                fence(cursor)
+        driver.abandon_after_fork(member.conn)
+    except Exception as exc:
+        log.warning("after a fork, a connection could not be abandoned: %s", type(exc).__name__)
 
 
 def _in_child() -> None:

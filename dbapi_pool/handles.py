@@ -133,6 +133,8 @@ class PooledConnection:
         cursor._handle = self
         cursor._work = work
         work.track(cursor)
+        if not cursor._of_driver:
+            work.unseen()
         return cursor
 
     def commit(self) -> None:
@@ -162,12 +164,13 @@ class PooledConnection:
             if hasattr(self._connection_class, name):
                 return name == "closed"
         lease = self._lease
-        value = getattr(lease.member.conn, name)
+        conn = lease.member.conn
+        value = getattr(conn, name)
         known = name in lease.pool.driver.harmless
-        if callable(value) and not isinstance(value, type):
+        if getattr(value, "__self__", None) is conn:
             return FencedCall(self, name, known)
         if not known and not isinstance(value, _PLAIN):
-            _work_of(lease).attributes = True
+            _work_of(lease).unseen()  # whatever that is, it may reach the session
         return value
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -179,6 +182,9 @@ class PooledConnection:
         lease = self._lease
         _work_of(lease).attributes = True
         delattr(lease.member.conn, name)
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError("a borrowed connection cannot be copied or pickled")
 
     def __dir__(self) -> list[str]:
         names = set(object.__dir__(self))
@@ -277,6 +283,8 @@ def _fence_result(handle: PooledConnection, work: Work, result: Any) -> Any:
         return CursorProxy(handle, work, result)
     if isinstance(result, Iterator):
         return FencedIterator(handle, result)
+    if hasattr(result, "__exit__") and not hasattr(result, "close"):
+        return FencedContext(handle, work, result)
     if callable(getattr(result, "close", None)):
         try:
             work.track(result)
@@ -300,6 +308,27 @@ class FencedIterator:
     def __next__(self) -> Any:
         self._handle._lease  # noqa: B018  (raises if it was returned)
         return next(self._iterator)
+
+
+class FencedContext:
+    """A context manager over the driver's connection (psycopg's `transaction()`) that ends with the
+    lease."""
+
+    __slots__ = ("_context", "_handle", "_work")
+
+    def __init__(self, handle: PooledConnection, work: Work, context: Any) -> None:
+        self._handle = handle
+        self._work = work
+        self._context = context
+
+    def __enter__(self) -> Any:
+        conn = self._handle._lease.member.conn
+        entered = self._context.__enter__()
+        return self._handle if entered is conn else _fence_result(self._handle, self._work, entered)
+
+    def __exit__(self, *exc: Any) -> Any:
+        self._handle._lease  # noqa: B018  (raises if it was returned)
+        return self._context.__exit__(*exc)
 
 
 @functools.cache

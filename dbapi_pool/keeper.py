@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from .drivers.base import Driver
-from .errors import PoolError
+from .errors import PoolError, PoolTimeout, replica
 from .events import Events, log
 from .ledger import CHECKING, CLEANING, CLOSED, CLOSING, OPEN, Census, Ledger, Lease, Place
 from .member import AT_ONCE, NEVER, Member, line_of
@@ -44,15 +44,18 @@ class Crew:
         self._hands: list[weakref.ref[_Hand]] = []
 
     def submit(self, job: Callable[[], object]) -> None:
-        """Have `job` done soon, on another thread."""
-        self._jobs.append(job)
+        """Have `job` done soon, on another thread; in this one if there is no thread to be had."""
         with self._lock:
+            self._jobs.append(job)
             self._hands = [ref for ref in self._hands if ref() is not None]
             if len(self._hands) >= self._most:
                 return
             hand = _Hand(self)
             self._hands.append(weakref.ref(hand))
-        self._system.spawn(hand.work, self._name)
+        try:
+            self._system.spawn(hand.work, self._name)
+        except RuntimeError:
+            hand.work()
 
     def next_job(self, hand: _Hand) -> Callable[[], object] | None:
         """The next job; None tells the hand to end."""
@@ -115,7 +118,7 @@ class Keeper:
         # Guards the decision to start or end the housekeeper.
         self._lock = system.lock()
         self._housekeeper: Callable[[], object] = lambda: None
-        self._emptied: deque[Signal] = deque()  # those who wait in `close` until all is closed
+        self._watchers: deque[Signal] = deque()  # those who wait until sizes change
 
     @property
     def _driver(self) -> Driver:
@@ -124,13 +127,28 @@ class Keeper:
     # -- opening ----------------------------------------------------------------------------------
 
     def wish(self) -> None:
-        """Start as many openers as the line and `min_size` ask for; look after the clock."""
+        """Start as many openers as the line and `min_size` ask for; look after the clock.
+
+        Raises `RuntimeError` if a thread is needed and there is none to be had.
+        """
         self.keep_house()
         if self._driver.local:
             return
         while (lease := self._claim()) is not None:
-            self._system.spawn(functools.partial(self._opener, lease), f"{self._name} opener")
-            del lease
+            job = functools.partial(self._opener, lease)
+            try:
+                self._system.spawn(job, f"{self._name} opener")
+            except BaseException:
+                self._ledger.vacate(lease)
+                raise
+            del job, lease
+
+    def _wish_if_possible(self) -> None:
+        """As `wish`, for those who only pass by: who waits wishes too."""
+        try:
+            self.wish()
+        except RuntimeError as exc:
+            log.warning("%s: %s", self._name, exc)
 
     def _claim(self) -> Lease | None:
         now = self._system.monotonic()
@@ -144,12 +162,13 @@ class Keeper:
         while lease is not None:
             try:
                 self.open(lease)
-            except BaseException:  # this thread is ours alone
-                lease = None  # told to whom it concerns; the housekeeper tries again
+            except BaseException as exc:  # this thread is ours alone: it is told to whom it concerns
+                lease = None
+                self._tell_waiters(exc)
             else:
-                self.put(lease)
+                self.give(lease)
                 lease = self._claim()
-        self.wish()
+        self._wish_if_possible()
 
     def open(self, lease: Lease) -> None:
         """Open a connection into the empty place of `lease`; on an error the place is empty again."""
@@ -158,39 +177,78 @@ class Keeper:
         try:
             member = self._source.open()
         except BaseException as exc:
-            self._counters.connect_failed()
             self._open_failed(exc)
-            self._ledger.vacate(lease)
+            self.vacate(lease)
             raise
         self._ledger.inline = self._driver.local
+        self._ledger.fill(lease, member)
         if generation != self._ledger.generation:
             member.doom = "drained"
+        elif self._ledger.excess():
+            member.doom = "resized"
         self.approve(member)
-        self._ledger.fill(lease, member)
         self._counters.connected()
         self._failures = 0
         self._retry_at = AT_ONCE
         self.last_error = None
         self._tell("dbapi_pool_connected", seconds=self._system.monotonic() - start)
+        self._notify()
         self.keep_house()
 
     def _open_failed(self, exc: BaseException) -> None:
-        """Who asked gets the driver's error at once, unless another try may help before long."""
-        self.last_error = exc
+        self._counters.connect_failed()
+        self.last_error = replica(exc)
         wait = min(BACKOFF_MOST, BACKOFF_FIRST * 2**self._failures)
         self._failures = min(self._failures + 1, 30)
         self._retry_at = self._system.monotonic() + wait * (0.5 + 0.5 * self._system.random())
-        if self._driver.local:
-            return  # opened in the borrower's own thread: it has its error
-        if isinstance(exc, Exception) and self._driver.is_transient(exc):
+        self._ledger.inline = self._driver.local
+        log.info("%s: cannot connect: %s", self._name, type(exc).__name__)
+
+    def is_transient(self, exc: BaseException) -> bool:
+        """Whether connecting may succeed before long, so that those who wait need not be told."""
+        return isinstance(exc, Exception) and self._driver.is_transient(exc)
+
+    def _tell_waiters(self, exc: BaseException) -> None:
+        """Who waits gets the driver's error at once, unless another try may help before long."""
+        if self.is_transient(exc):
             self._ledger.fail(exc, lambda waiter: not waiter.patient)
         else:
             self._ledger.fail(_presentable(exc), most=1 if self._ledger.census().open else None)
-            self._retry_at = AT_ONCE if self._ledger.min_size == 0 else self._retry_at
-        log.info("%s: cannot connect: %s", self._name, type(exc).__name__)
+            self._retry_at = AT_ONCE if self._ledger.floor() == 0 else self._retry_at
         self._signal.set()
 
+    def warm_up(self, count: int, deadline: float, patient: bool) -> None:
+        """Return when `count` connections are open; at `deadline`, or when connecting fails (if it
+        is worth no further try, or `patient` is false), raise the last error of connecting, or
+        `PoolTimeout`."""
+        ledger = self._ledger
+        errors = self._counters.connect_errors
+        signal = self._system.signal()
+        ledger.wishes.append(count)
+        self._watchers.append(signal)
+        try:
+            while ledger.census().open < count and ledger.gate is not CLOSED:
+                self._fill()
+                if self._counters.connect_errors > errors and self.last_error is not None:
+                    if not patient or not self.is_transient(self.last_error):
+                        raise _presentable(self.last_error)
+                left = deadline - self._system.monotonic()
+                if left <= 0:
+                    raise PoolTimeout
+                if ledger.census().open < count:
+                    signal.wait(None if left == NEVER else left)
+        finally:
+            ledger.wishes.remove(count)
+            self._watchers.remove(signal)
+
     # -- giving, checking, closing ----------------------------------------------------------------
+
+    def give(self, lease: Lease) -> None:
+        """A member that was opened or checked is free, unless it became unwanted meanwhile."""
+        if lease.member.doom is not None:
+            self.retire(lease, lease.member.doom)
+        else:
+            self.put(lease)
 
     def put(self, lease: Lease) -> None:
         """A clean member is free."""
@@ -209,7 +267,7 @@ class Keeper:
     def _check(self, lease: Lease) -> None:
         if self.ping(lease):
             lease.place.task = None
-            self.put(lease)
+            self.give(lease)
 
     def ping(self, lease: Lease) -> bool:
         """Ping a member in this thread; False if it failed, and was retired."""
@@ -259,11 +317,7 @@ class Keeper:
         if self._driver.local:
             self._close(lease)
             return
-        job = functools.partial(self._close, lease)
-        try:
-            self._crew.submit(job)
-        except RuntimeError:  # no new thread to be had: slower, but not lost
-            job()
+        self._crew.submit(functools.partial(self._close, lease))
 
     def _close(self, lease: Lease) -> None:
         try:
@@ -276,15 +330,25 @@ class Keeper:
     def vacate(self, lease: Lease) -> None:
         """The place is empty: whoever waits may have it."""
         self._ledger.vacate(lease)
-        for signal in tuple(self._emptied):
+        self._notify()
+        if self._ledger.gate is CLOSED:
+            self._signal.set()  # the housekeeper may end
+        self._wish_if_possible()
+
+    def _notify(self) -> None:
+        """Sizes changed: tell those who wait for that."""
+        for signal in tuple(self._watchers):
             signal.set()
-        self.wish()
+
+    def end(self) -> None:
+        """The pool was closed: let the housekeeper see it."""
+        self._signal.set()
 
     def wait_until_closed(self, timeout: float, mine: int) -> bool:
         """Until no place is occupied, but by leases of the thread `mine`; False on timeout."""
         deadline = self._system.monotonic() + timeout
         signal = self._system.signal()
-        self._emptied.append(signal)
+        self._watchers.append(signal)
         try:
             while (census := self._ledger.census()).occupied:
                 left = deadline - self._system.monotonic()
@@ -293,7 +357,7 @@ class Keeper:
                 signal.wait(left)
             return True
         finally:
-            self._emptied.remove(signal)
+            self._watchers.remove(signal)
 
     # -- keeping house ----------------------------------------------------------------------------
 
@@ -306,7 +370,10 @@ class Keeper:
                 return
             job = functools.partial(_keep_house, weakref.ref(self), self._signal)
             self._housekeeper = weakref.ref(job)
-        self._system.spawn(job, f"{self._name} housekeeper")
+        try:
+            self._system.spawn(job, f"{self._name} housekeeper")
+        except RuntimeError as exc:  # the next who comes by tries again
+            log.warning("%s: %s", self._name, exc)
 
     def tick(self) -> float | None:
         """Do what is due; seconds until the next look, or None to end."""
@@ -314,7 +381,7 @@ class Keeper:
         self.retire_all(self._ledger.adopt(), "leaked")
         self._retire_idle(now)
         self._ledger.serve()
-        self._fill()
+        self._fill_if_possible()
         census = self._ledger.census()
         self._keepalive(now)
         self._watch(census, now)
@@ -332,7 +399,7 @@ class Keeper:
         census = self._ledger.census()
         if census.occupied or census.orphaned:
             return False
-        return self._ledger.min_size == 0 or self._ledger.gate is CLOSED
+        return self._ledger.floor() == 0 or self._ledger.gate is CLOSED
 
     def _next_look(self, now: float) -> float:
         options = self._options
@@ -341,7 +408,7 @@ class Keeper:
         look = min(look, options.ping_timeout) if not self._driver.local else look
         if self._ledger.waiters:
             look = min(look, _LOOK_AGAIN)
-        if self._retry_at > now and not self._driver.local:
+        if self._retry_at > now:
             look = min(look, self._retry_at - now)
         for lease in tuple(self._ledger.idle):
             look = min(look, self._idle_due(lease.member) - now)
@@ -362,7 +429,8 @@ class Keeper:
 
     def _retire_idle(self, now: float) -> None:
         ledger = self._ledger
-        self.retire_all(ledger.take_idle(lambda member: member.doom is not None), "drained")
+        for lease in ledger.take_idle(lambda member: member.doom is not None):
+            self.retire(lease, lease.member.doom)
         self.retire_all(ledger.take_idle(lambda member: now >= member.expires), "lifetime")
         after = self._options.idle_timeout
         if after is None or not self._driver.expendable:
@@ -379,10 +447,15 @@ class Keeper:
         while (lease := self._claim()) is not None:
             try:
                 self.open(lease)
-            except Exception as exc:
-                log.info("%s: cannot connect: %s", self._name, type(exc).__name__)
+            except Exception:
                 return
-            self.put(lease)
+            self.give(lease)
+
+    def _fill_if_possible(self) -> None:
+        try:
+            self._fill()
+        except RuntimeError as exc:  # no thread to be had now
+            log.warning("%s: %s", self._name, exc)
 
     def _keepalive(self, now: float) -> None:
         every = self._options.keepalive

@@ -24,7 +24,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from .errors import PoolClosed, PoolDeadlock, PoolFull, PoolTimeout
+from .errors import PoolClosed, PoolFull, PoolTimeout, replica
 
 OPEN = None
 SUSPENDED = "suspended"
@@ -141,6 +141,8 @@ class Ledger:
         under this ledger's own lock. It may only set a flag or a signal."""
         # The rule of the lock: it guards `places`, `waiters`, the assignment of leases to places and
         # the switching of `gate`. Under it nothing blocks, no driver, logger or user code is called.
+        # It is re-entrant only because the garbage collector may run a finalizer under it, which
+        # returns a connection: after every call, what was looked at before is looked at again.
         # It may be skipped for `idle.pop()`, `idle.append()` with a look at `waiters` and `gate`
         # before the one and after the other (see `settle`), and `idle.remove()`.
         self._lock = lock
@@ -153,35 +155,53 @@ class Ledger:
         self.waiters: deque[Waiter] = deque()  # FIFO
         self.gate: str | None = OPEN
         self.generation = 0
+        self.wishes: list[int] = []  # what those who warm the pool up now ask for, beside `min_size`
 
     # -- waiting ----------------------------------------------------------------------------------
 
     def join(self, waiter: Waiter, max_waiting: int | None) -> None:
         """Stand in line, and be served if something is free.
 
-        Raises `PoolClosed`, and if nothing is free or on its way for this waiter `PoolDeadlock`,
-        `PoolFull`, or `PoolTimeout` for the impatient.
+        Raises `PoolClosed`, and if nothing is free or on its way for this waiter `PoolTimeout` for
+        the impatient and `PoolFull`.
         """
         with self._lock:
             if self.gate is CLOSED:
                 raise PoolClosed
-            census = self._census()
-            ahead = len(self.waiters) - (self.max_size - len(census.lent))
-            if ahead >= 0:
-                self._refuse(waiter, census, ahead, max_waiting)
+            lent = len(self._census().lent) if self.gate is OPEN else self.max_size
+            ahead = len(self.waiters) - (self.max_size - lent)
+            if ahead >= 0 and not waiter.patient:
+                raise PoolTimeout
+            if max_waiting is not None and ahead >= max_waiting:
+                raise PoolFull
             self.waiters.append(waiter)
             self._serve()
 
-    def _refuse(self, waiter: Waiter, census: Census, ahead: int, most: int | None) -> None:
-        """Caller holds the lock, and nothing is on its way for `waiter`."""
-        waiting = {other.thread for other in self.waiters} | {waiter.thread}
-        if len(census.lent) >= self.max_size:
-            if all(place.member.thread in waiting for place in census.lent):
-                raise PoolDeadlock
-        if not waiter.patient:
-            raise PoolTimeout
-        if most is not None and ahead >= most:
-            raise PoolFull
+    def deadlock(self, waiter: Waiter) -> list[Any]:
+        """The members that are lent, if every one of them is held by a thread that waits in this
+        line, and `waiter` still waits. Then, unless a holder passed its connection on to another
+        thread, nobody will ever be served. Otherwise an empty list."""
+        with self._lock:
+            return self._deadlock(waiter)
+
+    def leave_deadlock(self, waiter: Waiter) -> list[Any]:
+        """As `deadlock`, and if it is one, `waiter` leaves the line: so only one is told."""
+        with self._lock:
+            members = self._deadlock(waiter)
+            if members:
+                self.waiters.remove(waiter)
+            return members
+
+    def _deadlock(self, waiter: Waiter) -> list[Any]:
+        """Caller holds the lock."""
+        if waiter not in self.waiters:
+            return []
+        members = [place.member for place in self._census().lent]
+        waiting = {other.thread for other in self.waiters}
+        stuck = len(members) >= self.max_size and all(
+            member is not None and member.thread in waiting for member in members
+        )
+        return members if stuck else []
 
     def rejoin(self, waiter: Waiter) -> None:
         """Stand first in line again: what the waiter was given turned out not to be usable."""
@@ -207,12 +227,16 @@ class Ledger:
         whom: Callable[[Waiter], bool] = lambda waiter: True,
         most: int | None = None,
     ) -> None:
-        """Let those in line raise `error`: the first `most` of them, and only `whom`."""
+        """Let those in line raise `error`: the first `most` of them, and only `whom`.
+
+        Each gets a copy of its own, for a traceback of its own.
+        """
         with self._lock:
             for waiter in [waiter for waiter in self.waiters if whom(waiter)][:most]:
-                waiter.error = error
-                self.waiters.remove(waiter)
-                waiter.signal.set()
+                if not waiter.answered and waiter in self.waiters:
+                    waiter.error = replica(error)
+                    self.waiters.remove(waiter)
+                    waiter.signal.set()
             self._serve()
 
     def serve(self) -> None:
@@ -221,15 +245,25 @@ class Ledger:
             self._serve()
 
     def _serve(self) -> None:
-        """Caller holds the lock."""
+        """Caller holds the lock. May be entered again by a finalizer, from `_next`."""
         while self.waiters:
             waiter = self.waiters[0]
             if waiter.lease is None:
-                waiter.lease = self._next()  # from here on it is the waiter's
-                if waiter.lease is None:
+                lease = self._next()
+                if lease is None:
                     return
-            self.waiters.popleft()
+                if waiter.answered or waiter not in self.waiters:
+                    self._put_back(lease)
+                    continue
+                waiter.lease = lease  # from here on it is the waiter's
+                del lease
+            self.waiters.remove(waiter)
             waiter.signal.set()
+
+    def _put_back(self, lease: Lease) -> None:
+        """Nobody wants it after all. Caller holds the lock."""
+        if lease.member is not None:
+            self.idle.append(lease)
 
     def _next(self) -> Lease | None:
         """Something free, or None. Caller holds the lock."""
@@ -274,7 +308,7 @@ class Ledger:
     def claim(self, stuck: float, *, single: bool = False) -> Lease | None:
         """A lease on an empty place, for an opener; None if no further connection is wanted.
 
-        Wanted is one for each waiter that nothing is on its way to, and whatever `min_size` lacks;
+        Wanted is one for each waiter that nothing is on its way to, and whatever `floor` lacks;
         with `single`, at most one at a time. An opening that began before the time `stuck` is not
         relied upon.
         """
@@ -284,22 +318,32 @@ class Ledger:
             census = self._census()
             opening = sum(place.since > stuck for place in census.tasks[OPENING])
             coming = opening + len(census.tasks[CHECKING]) + len(census.tasks[CLEANING])
-            if len(self.waiters) <= coming and census.open + opening >= self.min_size:
+            if len(self.waiters) <= coming and census.open + opening >= self.floor():
                 return None
             if single and opening:
                 return None
             return self._vacancy()
 
+    def floor(self) -> int:
+        """How many connections shall be open at least, now."""
+        return max([self.min_size, *self.wishes])
+
     def adopt(self) -> list[Lease]:
         """New leases on the orphaned places. Their connections are in doubt: close them."""
         with self._lock:
-            return [self._lease(place) for place in self.places if self._orphaned(place)]
+            found = [self._lease(place, CLOSING) for place in self.places if self._orphaned(place)]
+            return [lease for lease in found if lease is not None]
 
     def fill(self, lease: Lease, member: Any) -> None:
         """The place of `lease` now holds `member`."""
         lease.place.member = member
         lease.member = member
         lease.place.task = None
+
+    def owns(self, lease: Lease) -> bool:
+        """Whether the lease is still good: not so when it was lost, and then brought back to life by
+        a finalizer (PEP 442). Its place has gone, or is going, another way."""
+        return lease.place.ref() is lease
 
     def vacate(self, lease: Lease) -> None:
         """The place of `lease` is empty: its connection is closed for good, or was never opened."""
@@ -311,6 +355,12 @@ class Ledger:
             if len(self.places) > self.max_size:
                 self.places.remove(place)
             self._serve()
+
+    def excess(self) -> int:
+        """How many places are occupied above the bound, after it was lowered."""
+        if len(self.places) <= self.max_size:
+            return 0
+        return max(0, self.census().occupied - self.max_size)
 
     def shut(self, gate: str | None) -> bool:
         """Open, suspend or close the pool; False if it is closed, which is for ever."""
@@ -358,14 +408,20 @@ class Ledger:
         if empty is None:
             empty = Place()
             self.places.append(empty)
-        lease = self._lease(empty)
-        empty.since = NOT_YET
-        empty.task = OPENING
-        return lease
+        return self._lease(empty, OPENING)
 
-    def _lease(self, place: Place) -> Lease:
-        """A new lease on a place that has none. Caller holds the lock."""
+    def _lease(self, place: Place, task: str) -> Lease | None:
+        """A new lease on a place that has none. Caller holds the lock.
+
+        None if a finalizer, run meanwhile in this very thread, was quicker: from the last look at
+        `place.ref` to its change there is no call.
+        """
+        before = place.ref
         lease = Lease(place)
-        place.task = None
-        place.ref = weakref.ref(lease, self._lost)
+        ref = weakref.ref(lease, self._lost)
+        if before() is not None or place.ref is not before:
+            return None
+        place.since = NOT_YET
+        place.task = task
+        place.ref = ref
         return lease

@@ -31,7 +31,7 @@ from .errors import (
 from .events import Events
 from .handles import PooledConnection, lend
 from .keeper import Alarm, Keeper
-from .ledger import CLEANING, CLOSED, OPEN, SUSPENDED, Ledger, Lease, Waiter
+from .ledger import CHECKING, CLEANING, CLOSED, OPEN, SUSPENDED, Ledger, Lease, Waiter
 from .member import AT_ONCE, NEVER, Member, Work
 from .options import Options, Reset, Setup, check_count, check_timeout
 from .source import Source
@@ -42,6 +42,8 @@ from .transactions import Terms, Transaction, run
 T = TypeVar("T")
 
 _CONNECT_PATIENCE = 30.0  # seconds that `timeout=0` waits for a connect that there was room for
+_DEADLOCK_AT_HOME = 0.1  # seconds, see `Pool._grace`
+_DEADLOCK_ELSEWHERE = 1.0
 
 
 class Pool:
@@ -131,7 +133,7 @@ class Pool:
 
     def _open_first(self, count: int) -> None:
         try:
-            self.warm_up(count)
+            self._warm_up(count, None, patient=False)
         except BaseException:
             self.close(timeout=0)
             raise
@@ -163,8 +165,11 @@ class Pool:
                 lease = ledger.idle.pop()
             except IndexError:
                 pass
-        if lease is None or not self._is_fresh(lease.member, now):
-            lease = (lease and self._inspect(lease)) or self._obtain(timeout, code, lasti)
+        if lease is not None and not self._is_fresh(lease.member, now):
+            lease = self._inspect(lease)  # None: so nothing here keeps alive what was given away
+            now = self._now()
+        if lease is None:
+            lease = self._obtain(timeout, code, lasti)
             now = self._now()
         member = lease.member
         member.since = now
@@ -182,7 +187,7 @@ class Pool:
 
     def _is_fresh(self, member: Member, now: float) -> bool:
         """Whether it can be lent without a closer look."""
-        return now < member.due and (member.alive is None or member.alive(member.conn))
+        return now < member.due and (member.alive is None or _alive(member))
 
     def _use_up(self, member: Member) -> None:
         if self._source.driver.expendable:
@@ -198,7 +203,7 @@ class Pool:
         now = self._now()
         if member.doom is not None or now >= member.expires:
             keeper.retire(lease, member.doom or "lifetime")
-        elif member.alive is not None and not member.alive(member.conn):
+        elif member.alive is not None and not _alive(member):
             keeper.retire(lease, "dead")
             keeper.suspect_all()
         elif now < member.due:
@@ -211,10 +216,7 @@ class Pool:
 
     def _obtain(self, timeout: float | None, code: CodeType, lasti: int) -> Lease:
         """A usable member, waiting for it if need be."""
-        if timeout is None:
-            timeout = self._options.checkout_timeout
-        else:
-            check_timeout(timeout)
+        timeout = self._timeout(timeout)
         waiter = self._join(timeout, code, lasti)
         deadline = NEVER if timeout is None else waiter.since + (timeout or _CONNECT_PATIENCE)
         try:
@@ -235,7 +237,7 @@ class Pool:
         except PoolError as exc:
             if isinstance(exc, PoolTimeout):
                 self._note_timeout(waiter)
-            raise self._refusal(exc, waiter) from self._keeper.last_error
+            raise self._refusal(type(exc), waiter) from self._keeper.last_error
         return waiter
 
     def _wait(self, waiter: Waiter, deadline: float) -> Lease:
@@ -248,22 +250,47 @@ class Pool:
 
     def _answer(self, waiter: Waiter, deadline: float) -> Lease:
         """What the line gives to this waiter; raises what it was refused with."""
+        ledger = self._ledger
+        grace = self._grace(waiter)
         while not waiter.answered:
             left = deadline - self._now()
-            if left > 0:
-                self._keeper.wish()
-                waiter.signal.wait(None if deadline == NEVER else left)
-                continue
-            self._ledger.leave(waiter)
-            if not waiter.answered:  # nor at this very instant
-                raise self._refusal(PoolTimeout(), waiter) from self._keeper.last_error
+            if left <= 0:
+                ledger.leave(waiter)
+                if waiter.answered:  # at this very instant
+                    break
+                raise self._refusal(PoolTimeout, waiter) from self._keeper.last_error
+            self._keeper.wish()
+            left = min(left, grace)
+            waiter.signal.wait(None if left == NEVER else left)
+            if grace != NEVER and not waiter.answered:
+                self._check_deadlock(waiter)
+                grace = NEVER
         return waiter.take()
+
+    def _grace(self, waiter: Waiter) -> float:
+        """How long to wait before calling a deadlock what looks like one now.
+
+        A holder may have passed its connection to a thread that has not touched it yet. That is
+        less likely while it is still in the function that borrowed it.
+        """
+        members = self._ledger.deadlock(waiter)
+        if not members:
+            return NEVER
+        calls = self._system.calls
+        at_home = all(member.code in calls(member.thread) for member in members)
+        return _DEADLOCK_AT_HOME if at_home else _DEADLOCK_ELSEWHERE
+
+    def _check_deadlock(self, waiter: Waiter) -> None:
+        members = self._ledger.leave_deadlock(waiter)
+        if members:
+            text = diagnosis.deadlock(members, waiter.where, self._now())
+            raise self._error(PoolDeadlock, f"{self.name}: {text}")
 
     def _rejoin(self, waiter: Waiter) -> None:
         try:
             self._ledger.rejoin(waiter)
         except PoolClosed as exc:
-            raise self._refusal(exc, waiter) from None
+            raise self._refusal(type(exc), waiter) from None
 
     def _quit(self, waiter: Waiter) -> None:
         """Leave the line; what was given at the same instant goes to the next."""
@@ -280,13 +307,12 @@ class Pool:
         self._counters.timed_out()
         self._events.tell("dbapi_pool_timed_out", seconds=self._now() - waiter.since)
 
-    def _refusal(self, error: PoolError, waiter: Waiter) -> PoolError:
+    def _refusal(self, kind: type[PoolError], waiter: Waiter) -> PoolError:
         """The error that the caller sees: the driver's too, with the whole story."""
-        now = self._now()
         text = diagnosis.explain(
-            type(error), self._ledger, self._options, self._keeper.last_error, waiter, now
+            kind, self._ledger, self._options, self._keeper.last_error, waiter, self._now()
         )
-        return self._error(type(error), f"{self.name}: {text}")
+        return self._error(kind, f"{self.name}: {text}")
 
     def _error(self, kind: type[PoolError], text: str) -> PoolError:
         return for_driver(kind, self._source.errors_from)(text)
@@ -301,6 +327,7 @@ class Pool:
     def begin_work(self, member: Member) -> Work:
         """The record of what the borrower does from now on."""
         if member.work is None:
+            member.thread = self._ident()  # it may have been passed on since it was borrowed
             member.work = Work(self._may_change_session)
         return member.work
 
@@ -309,15 +336,19 @@ class Pool:
 
     def check_in(self, lease: Lease) -> None:
         """A borrower is done with it: clean it, then pass it on or retire it."""
+        if lease.place.ref() is not lease:  # see `Ledger.owns`
+            return
         member = lease.member
         if member.work is not None:
             reason = self._clean(lease, member, member.work)
             if reason is not None:
+                self._tell_checked_in(member)
                 self.discard(lease, reason)
                 return
             member.work = None
+        if self._heard_in:
+            self._tell_checked_in(member)
         now = self._now()
-        held = now - member.since
         member.returned = now
         member.thread = 0  # nobody's, lest a thread seem to wait for what it no longer holds
         due = now + self._ping_after
@@ -330,8 +361,9 @@ class Pool:
         else:
             lease.pool = None
             self._keeper.put(lease)
-        if self._heard_in:
-            self._events.tell("dbapi_pool_checked_in", seconds=held)
+
+    def _tell_checked_in(self, member: Member) -> None:
+        self._events.tell("dbapi_pool_checked_in", seconds=self._now() - member.since)
 
     def _is_surplus(self) -> bool:
         ledger = self._ledger
@@ -353,6 +385,8 @@ class Pool:
 
     def discard(self, lease: Lease, reason: str) -> None:
         """Retire a member that comes back, or was thrown away."""
+        if not self._ledger.owns(lease):
+            return
         member = lease.member
         if member.work is not None:
             for cursor in member.work.open_cursors():
@@ -364,6 +398,8 @@ class Pool:
 
     def release(self, lease: Lease) -> Any:
         """The driver's connection leaves the pool: it is the borrower's own from now on."""
+        if not self._ledger.owns(lease):
+            raise self._error(ConnectionReturned, "this connection was lost, and is being closed")
         member = lease.member
         lease.pool = None
         self._counters.retired("detached", member.uses)
@@ -430,25 +466,32 @@ class Pool:
     def warm_up(self, count: int | None = None, timeout: float | None = None) -> None:
         """Have `count` (None: `max_size`) connections open; opens what lacks, in parallel.
 
-        Raises as `connection()` does.
+        `timeout`: seconds; None: `checkout_timeout`. Raises `PoolTimeout`, `PoolClosed`, or the
+        driver's own error if it cannot connect and another try would not help.
         """
-        wanted = self._ledger.max_size if count is None else count
-        if isinstance(wanted, bool) or not 0 <= wanted <= self._ledger.max_size:
-            raise PoolSettingError(f"count={count!r}: must be from 0 to max_size={self.max_size}")
-        code = sys._getframe(1).f_code
-        timeout = self._options.checkout_timeout if timeout is None else timeout
-        deadline = NEVER if timeout is None else self._now() + (timeout or _CONNECT_PATIENCE)
-        waiters: list[Waiter] = []
-        leases: list[Lease] = []
+        wanted = self.max_size if count is None else count
+        check_count("count", wanted)
+        if wanted > self.max_size:
+            raise PoolSettingError(f"count={count!r}: must not be more than max_size={self.max_size}")
+        self._warm_up(wanted, timeout, patient=True)
+
+    def _warm_up(self, count: int, timeout: float | None, patient: bool) -> None:
+        timeout = self._timeout(timeout)
+        now = self._now()
+        deadline = NEVER if timeout is None else now + (timeout or _CONNECT_PATIENCE)
+        waiter = Waiter(self._system.signal(), self._ident(), now, (None, 0))
         try:
-            for _ in range(wanted - len(self._ledger.census().lent)):
-                waiters.append(self._join(timeout, code, 0))
-            leases.extend(self._wait(waiter, deadline) for waiter in waiters)
-        finally:
-            for waiter in waiters:
-                self._quit(waiter)
-            while leases:
-                self._keeper.put(leases.pop())
+            self._keeper.warm_up(count, deadline, patient)
+        except PoolTimeout:
+            raise self._refusal(PoolTimeout, waiter) from self._keeper.last_error
+        if self._ledger.gate is CLOSED:
+            raise self._refusal(PoolClosed, waiter)
+
+    def _timeout(self, timeout: float | None) -> float | None:
+        if timeout is None:
+            return self._options.checkout_timeout
+        check_timeout(timeout)
+        return timeout
 
     def drain(self) -> None:
         """Replace every connection: idle ones are closed now, lent ones when they come back."""
@@ -468,11 +511,12 @@ class Pool:
         self._options = changed
         ledger = self._ledger
         ledger.max_size, ledger.min_size = changed.max_size, changed.min_size
-        surplus = ledger.census().open - changed.max_size
-        gone = ledger.take_idle(lambda member: True, max(surplus, 0))
-        for place in ledger.census().lent[: max(surplus - len(gone), 0)]:
-            _doom(place.member, "resized")
+        gone = ledger.take_idle(lambda member: True, ledger.excess())
         self._keeper.retire_all(gone, "resized")
+        census = ledger.census()
+        busy = [*census.lent, *census.tasks[CLEANING], *census.tasks[CHECKING]]
+        for place in busy[: max(census.open - changed.max_size, 0)]:
+            _doom(place.member, "resized")
         ledger.serve()
         self._keeper.wish()
 
@@ -500,6 +544,7 @@ class Pool:
         self._ledger.fail(self._error(PoolClosed, f"{self.name}: the pool was closed"))
         self._keeper.retire_all(self._ledger.take_idle(lambda member: True), "closed")
         self._keeper.retire_all(self._ledger.adopt(), "leaked")
+        self._keeper.end()
         return self._keeper.wait_until_closed(timeout, self._ident())
 
     def __enter__(self) -> Pool:
@@ -516,20 +561,17 @@ class Pool:
     def _after_fork(self) -> None:
         """In a child: forget the parent's connections without touching them, and begin anew."""
         self._finalizer.detach()
+        gate = self._ledger.gate
         gone = for_driver(ConnectionReturned, self._source.errors_from)
-        closed = self._ledger.gate is CLOSED
         for place in self._ledger.places:
-            member = place.member
-            if member is None:
-                continue
-            fork.keep_for_ever(member.conn)
-            self._source.driver.abandon_after_fork(member.conn)
-            lease = place.ref()
-            if lease is not None:
-                lease.member, lease.pool = fork.ParentsMember(gone), fork.ParentsDesk()
+            if place.member is not None:
+                fork.keep_for_ever(place.member.conn)
+                fork.abandon(self._source.driver, place.member)
+                lease = place.ref()
+                if lease is not None:
+                    lease.member, lease.pool = fork.ParentsMember(gone), fork.ParentsDesk()
         self._start()
-        if closed:
-            self._ledger.shut(CLOSED)
+        self._ledger.gate = gate
 
     # -- what can be seen -------------------------------------------------------------------------
 
@@ -560,6 +602,14 @@ class Pool:
         )
 
 
+def _alive(member: Member) -> bool:
+    """What the driver knows without a round trip; one that raises knows nothing good."""
+    try:
+        return member.alive is None or member.alive(member.conn)
+    except Exception:
+        return False
+
+
 def _doom(member: Any, reason: str) -> None:
     """Have a member retired when it is next seen."""
     if member is not None:
@@ -572,3 +622,4 @@ def _abandon(ledger: Ledger, keeper: Keeper) -> None:
     ledger.shut(CLOSED)
     keeper.events = None
     keeper.retire_all(ledger.take_idle(lambda member: True), "closed")
+    keeper.end()

@@ -6,6 +6,7 @@ know the pool, a place or a waiter.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
@@ -50,6 +51,8 @@ class Source:
         args, added = self.driver.connect_arguments(args, dict(kwargs))
         self._args, self._kwargs = args, added
         self._check(args, added)
+        # Guards the change from the portable driver to the one that the first connection names.
+        self._discovering = system.lock()
         self.errors_from = self._errors_from(creator)
 
     def _parse(
@@ -57,9 +60,11 @@ class Source:
     ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
         scheme = url.partition(":")[0]
         if not self.known:
+            known_form = re.match(r"[a-z][a-z0-9+.-]*://", url, re.IGNORECASE)
+            what = f"URLs with the scheme {scheme!r}" if known_form else "this text, which is no URL"
             raise PoolSettingError(
-                f"creator: no installed plugin knows URLs with the scheme {scheme!r}"
-                " (see `dbapi-pool plugins`); pass the driver's module instead"
+                f"creator: no installed plugin knows {what} (see `dbapi-pool plugins`); a creator is"
+                " a DB-API module, a callable that connects, or a database URL"
             )
         try:
             connect, first, named = self.driver.parse_url(url)
@@ -85,7 +90,7 @@ class Source:
         """Connect and set up. Raises what the driver raises; nothing stays open then."""
         conn = self._connect(*self._args, **self._kwargs)
         if conn is None:
-            raise PoolError(f"the creator {self._connect!r} returned None instead of a connection")
+            raise PoolError(f"the creator {_name(self._connect)} returned None, no connection")
         try:
             return self._member(conn)
         except BaseException:
@@ -97,7 +102,7 @@ class Source:
             self._discover(type(conn))
         driver = self.driver
         driver.connected(conn)
-        run_setup(conn, self._options.setup)
+        run_setup(driver, conn, self._options.setup)
         connection_class: Any = type(conn)
         base: Any = driver.handle_base or PooledConnection
         kind = handle_class(connection_class, self.errors_from, driver.statement_methods, base)
@@ -108,13 +113,17 @@ class Source:
         return member
 
     def _discover(self, kind: type) -> None:
-        """Two first connections at once come to the same answer, so this needs no lock."""
-        driver = registry.find(kind) or self.driver
-        if driver.module is None:
-            driver.module = registry.dbapi_module(kind)
-        self.errors_from = driver.module or kind
-        self.driver = driver
-        self.known = True
+        """The class of the first connection tells which driver it is."""
+        with self._discovering:
+            if self.known:
+                return
+            driver = registry.find(kind) or self.driver
+            if driver.module is None:
+                driver.module = registry.dbapi_module(kind)
+            self.driver = driver
+            self._check((), {})  # what the creator's own arguments are stays its secret
+            self.errors_from = driver.module or kind
+            self.known = True
 
     def _set_expiry(self, member: Member) -> None:
         lifetime = self._options.max_lifetime
@@ -139,5 +148,13 @@ def connect_function(creator: Any) -> Callable[..., Any]:
     if callable(creator):
         return creator  # type: ignore[no-any-return]
     raise PoolSettingError(
-        f"creator={creator!r}: must be a DB-API module, a callable that connects, or a database URL"
+        f"creator: {_name(creator)} cannot connect; must be a DB-API module, a callable that connects,"
+        " or a database URL"
     )
+
+
+def _name(creator: Any) -> str:
+    """What it is called. Not its `repr`, which may show a password."""
+    named = getattr(creator, "func", creator)  # of a partial
+    name = getattr(named, "__qualname__", None) or getattr(named, "__name__", None)
+    return str(name) if name else f"of type {type(creator).__name__}"

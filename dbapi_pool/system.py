@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import _thread
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from types import CodeType
 
 
 class Signal:
@@ -55,17 +57,34 @@ class System:
         """The calling thread's number."""
         return threading.get_ident()
 
+    def calls(self, ident: int) -> frozenset[CodeType]:
+        """What a thread is executing now, as far as that can be known."""
+        frame = sys._current_frames().get(ident)
+        codes = []
+        while frame is not None:
+            codes.append(frame.f_code)
+            frame = frame.f_back
+        return frozenset(codes)
+
     def lock(self) -> AbstractContextManager[object]:
-        """A mutual-exclusion lock. Use it only as `with lock:`."""
-        return threading.Lock()
+        """A mutual-exclusion lock. Use it only as `with lock:`.
+
+        It is re-entrant: the garbage collector may run a finalizer while it is held, which returns a
+        connection and so comes here again in the same thread.
+        """
+        return threading.RLock()
 
     def signal(self) -> Signal:
         """A new, unset `Signal`."""
         return Signal()
 
     def spawn(self, target: Callable[[], object], name: str) -> None:
-        """Run `target` on a new daemon thread."""
-        threading.Thread(target=target, name=name, daemon=True).start()
+        """Run `target` on a new daemon thread.
+
+        Raises `RuntimeError` if the machine has no thread to give. Not by `threading.Thread`: an
+        exception that strikes its `start` can leave the new thread blocked for ever.
+        """
+        _thread.start_new_thread(_run, (target, name))
 
     def sleep(self, seconds: float) -> None:
         """Do nothing for that long."""
@@ -74,6 +93,13 @@ class System:
     def random(self) -> float:
         """A number from 0.0 up to, but not including, 1.0."""
         return random.random()
+
+
+def _run(target: Callable[[], object], name: str) -> None:
+    set_name = getattr(_thread, "set_name", None)  # Python 3.14
+    if set_name is not None:
+        set_name(name[:15])
+    target()
 
 
 REAL = System()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import CodeType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .errors import CommitOutcomeUnknown, PoolSettingError, for_driver
+from .errors import CommitOutcomeUnknown, PoolError, PoolSettingError, for_driver
 from .handles import PooledConnection
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def run(
     attempt = 0
     while True:
         try:
-            with begin(pool, terms, code, lasti) as conn:
+            with _begin_or_again(pool, terms, code, lasti) as conn:
                 result = _once(pool, fn, conn)
             return result
         except _Again as again:
@@ -100,6 +100,17 @@ def run(
                 raise again.error from again.error.__cause__
         pool._sleep(_backoff(attempt, pool._chance()))
         attempt += 1
+
+
+def _begin_or_again(pool: Pool, terms: Terms, code: CodeType, lasti: int) -> PooledConnection:
+    try:
+        return begin(pool, terms, code, lasti)
+    except PoolError:
+        raise
+    except Exception as exc:
+        if pool.driver.is_retryable(exc):
+            raise _Again(exc) from exc
+        raise
 
 
 class _Again(Exception):

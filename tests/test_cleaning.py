@@ -165,9 +165,9 @@ def test_setup_runs_on_every_new_connection_and_after_every_full_reset(
     pool = make_pool(max_size=1, setup=["SET zone = utc", "SET lang = eo"])
     leave(pool, "SET zone = cet")
 
+    assert fake.resets == 1
     with pool.connection() as conn:
         assert conn.session == {"zone": "utc", "lang": "eo"}
-    assert fake.resets == 1
 
 
 def test_setup_may_be_a_callable_on_the_drivers_connection(

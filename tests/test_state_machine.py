@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,14 +48,33 @@ LOOK = 1.0  # how late the housekeeper looks while somebody waits
 CUT = 10.0  # within that a call that hangs is cut: ping_timeout, and as much until it is seen
 THE_TEST = 1  # its number as a thread
 
+NOT_LENT = (PoolTimeout, PoolFull, PoolClosed, PoolDeadlock)
+
 REMOTE, LOCAL, UNKNOWN = "remote", "local", "unknown"
 
 
-PLANTED = "planted by the test"
+class Planted(BaseException):
+    """What this test makes the driver raise."""
 
 
-class Struck(BaseException):
+class Struck(Planted):
     """What no driver's caller expects: an interrupt, a cancellation, another library's timeout."""
+
+
+class Failed(Planted, FakeDriver.OperationalError):
+    """The driver's own error."""
+
+
+class Refused(Planted, FakeDriver.ProgrammingError):
+    """The driver's own error, of a kind that another try does not mend."""
+
+
+class Lost(Planted, ConnectionResetError):
+    """Says that the connection is gone."""
+
+
+class Alien(Planted, RuntimeError):
+    """Something that is not the driver's."""
 
 
 # -- the one look inside --------------------------------------------------------------------------
@@ -256,6 +275,10 @@ class World:
         self._receive(handle)
         return handle
 
+    def try_to_borrow(self, timeout: float | None) -> None:
+        """`borrow`, where not to get one is fine, too."""
+        self.attempt(lambda: self.borrow(timeout), *NOT_LENT)
+
     def _begin(self, timeout: float | None) -> Borrower:
         me = self.clock.get_ident()
         if timeout is None:
@@ -282,8 +305,8 @@ class World:
     def start(self, timeout: float | None) -> None:
         """A borrower in a thread of its own."""
 
-        def body() -> None:  # without a result, which the clock would keep
-            self.borrow(timeout)
+        def body() -> None:  # without a result or an error, which the clock would keep for a while
+            self.try_to_borrow(timeout)
 
         self.tasks.append(self.clock.start(body, name="borrower"))
 
@@ -355,7 +378,8 @@ class World:
     def _judge_timeout(self, borrower: Borrower, waited: float) -> None:
         if borrower.timeout == 0 and not waited:
             stats = self.pool.stats()
-            assert stats.in_use + stats.waiting >= stats.max_size, "there was room"
+            busy = stats.in_use + stats.waiting >= stats.max_size
+            assert busy or stats.state == "suspended", "there was room"
         else:
             assert self.now() == borrower.deadline, "told before its deadline"
 
@@ -367,12 +391,9 @@ class World:
     # -- what may be raised -----------------------------------------------------------------------
 
     def is_explained(self, exc: BaseException | None) -> bool:
-        """Whether `exc` is, or comes from, what this test made the driver do.
-
-        Told by its text, since keeping the errors would keep the frames, and so the handles.
-        """
+        """Whether `exc` is, or comes from, what this test made the driver do."""
         while exc is not None:
-            if PLANTED in exc.args or self._is_refusal(exc):
+            if isinstance(exc, Planted) or self._is_refusal(exc):
                 return True
             if isinstance(exc, PoolError) and "returned None" in str(exc):
                 return True
@@ -439,9 +460,7 @@ class World:
         ended = [task for task in self.tasks if task.done]
         self.tasks = [task for task in self.tasks if not task.done]
         for task in ended:
-            self.attempt(task.result, PoolTimeout, PoolFull, PoolClosed, PoolDeadlock)
-        del ended
-        self.clock.run()  # what an error held is found only when the error is gone
+            task.result()
 
     def check_always(self) -> None:
         """True at any moment."""
@@ -577,9 +596,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     @rule(timeout=st.sampled_from((0, 0, 1.5)))
     def the_test_borrows(self, timeout: float) -> None:
-        world = self.world
-        expected = (PoolTimeout, PoolFull, PoolClosed, PoolDeadlock)
-        world.attempt(functools.partial(world.borrow, timeout), *expected)
+        self.world.try_to_borrow(timeout)
 
     @somebody_holds
     @rule(which=WHICH)
@@ -629,7 +646,7 @@ class PoolMachine(RuleBasedStateMachine):
             with handle:
                 handle.cursor().execute(sql)
                 if fails:
-                    raise Struck(PLANTED)
+                    raise Struck
 
         self.world.give_back(which, use, self.world.fake.Error)
 
@@ -638,7 +655,7 @@ class PoolMachine(RuleBasedStateMachine):
     def a_waiter_is_interrupted(self, which: int) -> None:
         waiting = [task for task in self.world.tasks if task.blocked]
         if waiting:
-            waiting[which % len(waiting)].throw(Struck(PLANTED))
+            waiting[which % len(waiting)].throw(Struck())
 
     # -- use --------------------------------------------------------------------------------------
 
@@ -647,7 +664,9 @@ class PoolMachine(RuleBasedStateMachine):
         self.world.attempt(act, self.world.fake.Error)
 
     def _pick(self, which: int) -> Any:
-        return self.world.lent[which % len(self.world.lent)]
+        handle = self.world.lent[which % len(self.world.lent)]
+        self.world.owners[handle.number] = THE_TEST  # whoever borrowed it passed it on
+        return handle
 
     @somebody_holds
     @rule(which=WHICH, sql=st.sampled_from(STATEMENTS), fetch=st.booleans())
@@ -696,19 +715,12 @@ class PoolMachine(RuleBasedStateMachine):
 
     @rule(
         operation=st.sampled_from(FAILING),
-        kind=st.sampled_from(("OperationalError", "ProgrammingError", "lost", "alien", "struck")),
+        error=st.sampled_from((Failed, Refused, Lost, Alien, Struck)),
         after=st.booleans(),
     )
-    def fail(self, operation: str, kind: str, after: bool) -> None:
+    def fail(self, operation: str, error: type[Planted], after: bool) -> None:
+        # A class, not an instance: that would keep its frames, and so the handles in them.
         fake = self.world.fake
-        errors: dict[str, Callable[[str], BaseException]] = {
-            "OperationalError": fake.OperationalError,
-            "ProgrammingError": fake.ProgrammingError,
-            "lost": ConnectionResetError,
-            "alien": RuntimeError,
-            "struck": Struck,
-        }
-        error = errors[kind](PLANTED)
         fake.on(operation, error=error, after=after and operation != "connect", times=1)
 
     @rule()
@@ -769,10 +781,7 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(count=st.none() | st.integers(0, 4), timeout=st.sampled_from((0, 2.0)))
     def warm_up(self, count: int | None, timeout: float) -> None:
         world = self.world
-        world.attempt(
-            lambda: world.pool.warm_up(count, timeout),
-            PoolTimeout, PoolFull, PoolSettingError, PoolDeadlock,
-        )  # fmt: skip
+        world.attempt(lambda: world.pool.warm_up(count, timeout), PoolSettingError, *NOT_LENT)
 
     @not_closed
     @precondition(lambda self: self.world.steps > 8)

@@ -393,14 +393,18 @@ def test_a_misuse_of_a_lock_is_found_out_even_if_the_code_swallows_it(clock: Vir
         clock.run()
 
 
-def test_taking_a_lock_twice_is_found_out(clock: VirtualClock) -> None:
+def test_a_lock_can_be_taken_again_by_its_holder_and_still_forbids_waiting(
+    clock: VirtualClock,
+) -> None:
     lock = clock.lock()
-    with pytest.raises(AssertionError, match="takes twice the lock"), lock, lock:
+    with lock, lock:
         pass
-    with pytest.raises(AssertionError, match="takes twice the lock"):
+    with pytest.raises(AssertionError, match="waits while holding"), lock:
+        with lock:
+            pass
+        clock.sleep(1.0)
+    with pytest.raises(AssertionError, match="waits while holding"):
         clock.check()
-    with lock:
-        pass
 
 
 def test_a_waiting_task_can_be_interrupted(clock: VirtualClock) -> None:

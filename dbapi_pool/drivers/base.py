@@ -93,6 +93,17 @@ class Driver:
     def connected(self, conn: Any) -> None:
         """Prepare a new connection, before the user's `setup`. Raises to refuse it."""
 
+    def run_setup(self, conn: Any, statements: Sequence[str]) -> None:
+        """Run the user's `setup` statements so that they last: outside a transaction where that
+        matters, committed where it does not."""
+        cursor = conn.cursor()
+        try:
+            for sql in statements:
+                cursor.execute(sql)
+        finally:
+            cursor.close()
+        conn.commit()
+
     def close(self, conn: Any) -> None:
         """Close it; whatever it holds open in this process is released."""
         conn.close()

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ManyThreads", "SQLiteDriver", "many_threads"]
 
+serves = ("sqlite3",)
+"""The DB-API modules that it serves, for `dbapi-pool plugins`."""
+
 # `sqlite+pysqlite` is what SQLAlchemy calls the sqlite3 module in its URLs.
 _ROOTS = frozenset({"sqlite3", "_sqlite3", "sqlite", "sqlite+sqlite3", "sqlite+pysqlite"})
 

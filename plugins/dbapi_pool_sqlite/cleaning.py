@@ -171,12 +171,15 @@ def _collations_added(baseline: Baseline, conn: Any) -> list[str]:
 def _settings(baseline: Baseline, conn: Any) -> list[str]:
     # Has no value to read. It redefines the functions like and glob, whoever defined them last.
     run(conn, f"PRAGMA case_sensitive_like = {int(not baseline.like_folds_case)}")
+    changed = _changed(baseline, conn)
+    for name in changed:
+        run(conn, f"PRAGMA {name} = {baseline.pragmas[name]}")
+    return [f"PRAGMA {name} stays changed" for name in (changed and _changed(baseline, conn))]
+
+
+def _changed(baseline: Baseline, conn: Any) -> list[str]:
     now = _pragmas(conn)
-    for name, value in baseline.pragmas.items():
-        if now.get(name) != value:
-            run(conn, f"PRAGMA {name} = {value}")
-    stubborn = [name for name, value in _pragmas(conn).items() if baseline.pragmas[name] != value]
-    return [f"PRAGMA {name} stays changed" for name in stubborn]
+    return [name for name, value in baseline.pragmas.items() if now.get(name) != value]
 
 
 # Foreign keys and other checks may be off or on in any of them: none touches rows.

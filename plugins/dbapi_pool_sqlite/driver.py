@@ -123,6 +123,18 @@ class SQLiteDriver(Driver):
         else:
             self._files[id(conn)] = places.File(path)
 
+    def run_setup(self, conn: Any, statements: Sequence[str]) -> None:
+        """Runs them outside a transaction, where PRAGMAs like foreign_keys and journal_mode have no
+        effect, or fail; with `autocommit=False` (Python 3.12) there always is one."""
+        if conn.in_transaction:
+            session.run(conn, "ROLLBACK")
+        for sql in statements:
+            session.run(conn, sql)
+        if conn.in_transaction:
+            session.run(conn, "COMMIT")
+        if session.is_manual(conn):
+            session.run(conn, "BEGIN")
+
     def _require_other_threads(self, conn: Any) -> None:
         # No attribute tells, so this tries it once, with a call that does not touch the database.
         failures: list[Exception] = []
@@ -194,8 +206,10 @@ class SQLiteDriver(Driver):
         now = self._clock()
         if now < file.check_at:
             return True
+        if file.is_gone():
+            return False  # and again, however soon it is asked
         file.check_at = now + FILE_CHECK_EVERY
-        return not file.is_gone()
+        return True
 
     def ping(self, conn: Any) -> None:
         """Raises `sqlite3.OperationalError` if the file was deleted, moved or replaced.
