@@ -28,6 +28,7 @@ BACKOFF_FIRST = 0.05
 BACKOFF_MOST = 1.0
 _HANDS = 32  # threads that close and ping; an opener has a thread of its own
 _GOOD_FOR = 1.0  # seconds that a ping or an opening counts, whatever `ping_after` is
+_SEARCH_EVERY = 10.0  # seconds at least between two garbage collections
 _LOOK_AGAIN = 1.0  # seconds between two looks while somebody waits: a safety net, not a clock
 
 
@@ -114,6 +115,7 @@ class Keeper:
         self.last_error: BaseException | None = None  # of the last connect, while connects fail
         self._failures = 0
         self._retry_at = AT_ONCE
+        self._searched = AT_ONCE
         self._crew = Crew(system, _HANDS, f"{name} hands")
         # Guards the decision to start or end the housekeeper.
         self._lock = system.lock()
@@ -383,6 +385,7 @@ class Keeper:
         self._ledger.serve()
         self._fill_if_possible()
         census = self._ledger.census()
+        self._search_garbage(census, now)
         self._keepalive(now)
         self._watch(census, now)
         self._report_leaks(census, now)
@@ -480,6 +483,15 @@ class Keeper:
             self._driver.interrupt(conn)
         except Exception as exc:
             log.debug("%s: interrupting raised %s", self._name, type(exc).__name__)
+
+    def _search_garbage(self, census: Census, now: float) -> None:
+        """All are lent, and nobody was served for a while: a dropped handle may be in a reference
+        cycle (an exception's traceback makes one), which nothing collects while all threads wait."""
+        if len(census.lent) < self._ledger.max_size or now < self._searched + _SEARCH_EVERY:
+            return
+        if any(now - waiter.since >= _LOOK_AGAIN for waiter in tuple(self._ledger.waiters)):
+            self._searched = now
+            self._system.collect_garbage()
 
     def _report_leaks(self, census: Census, now: float) -> None:
         after = self._options.leak_after

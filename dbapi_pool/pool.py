@@ -42,7 +42,7 @@ from .transactions import Terms, Transaction, run
 T = TypeVar("T")
 
 _CONNECT_PATIENCE = 30.0  # seconds that `timeout=0` waits for a connect that there was room for
-_DEADLOCK_AT_HOME = 0.1  # seconds, see `Pool._grace`
+_DEADLOCK_AT_HOME = 0.5  # seconds, see `Pool._grace`
 _DEADLOCK_ELSEWHERE = 1.0
 
 

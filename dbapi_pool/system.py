@@ -8,6 +8,7 @@ This module must never know what a pool is.
 from __future__ import annotations
 
 import _thread
+import gc
 import random
 import sys
 import threading
@@ -89,6 +90,10 @@ class System:
     def sleep(self, seconds: float) -> None:
         """Do nothing for that long."""
         time.sleep(seconds)
+
+    def collect_garbage(self) -> None:
+        """Free reference cycles now."""
+        gc.collect()
 
     def random(self) -> float:
         """A number from 0.0 up to, but not including, 1.0."""

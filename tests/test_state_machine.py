@@ -164,7 +164,8 @@ FAILING = (
     "connect", "close", "cursor", "execute", "fetch", "commit", "rollback", "is_alive", "ping",
     "reset", "begin",
 )  # fmt: skip
-HANGING = ("connect", "close", "ping", "rollback", "reset")
+HANGING = ("connect", "close", "ping")
+HANGING_AT_CHECKIN = ("rollback", "reset")
 
 WHICH = st.integers(0, 7)
 
@@ -532,8 +533,9 @@ class World:
         try:
             self.fake.calm()
             self.close(timeout=0)
-            while self.lent:
-                self.give_back(0, lambda handle: handle.close())
+            self._return_all()
+            self.clock.run()
+            self._return_all()  # what a waiter was given just before the close
             for conn in self.detached:
                 conn.close()
             self.detached.clear()
@@ -542,6 +544,10 @@ class World:
                 self._judge_end()
         finally:
             self.clock.close()
+
+    def _return_all(self) -> None:
+        while self.lent:
+            self.give_back(0, lambda handle: handle.close())
 
     def _judge_end(self) -> None:
         self.collect()
@@ -731,6 +737,13 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(operation=st.sampled_from(HANGING))
     def hang(self, operation: str) -> None:
         self.world.fake.on(operation, hang=True, times=1)
+
+    @precondition(lambda self: self.kind == REMOTE and self.world.lent)
+    @rule(which=WHICH, operation=st.sampled_from(HANGING_AT_CHECKIN))
+    def hang_at_checkin(self, which: int, operation: str) -> None:
+        self.world.fake.on(operation, hang=True)
+        self.world.give_back(which, lambda handle: handle.close())
+        self.world.fake.off(operation)
 
     @rule(down=st.booleans())
     def server_goes_down_or_up(self, down: bool) -> None:

@@ -1,0 +1,459 @@
+"""P2, P8 and P9 in hostile surroundings: finalizers, tracebacks, signals, no threads, fork."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import gc
+import pickle
+import signal
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dbapi_pool import Pool, PooledConnection, PoolError, PoolTimeout
+from dbapi_pool.system import System
+from dbapi_pool.testing import FakeConnection, FakeCursor, FakeDriver, VirtualClock
+
+MakePool = Callable[..., Pool]
+
+
+@pytest.fixture
+def no_gc() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+class Repository:
+    """Closes its connection when it is collected: too late, if both are in one reference cycle."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.me = self
+        self.conn = pool.connection()
+
+    def __del__(self) -> None:
+        self.conn.close()
+
+
+def stream(pool: Pool, box: list[Any]) -> Iterator[PooledConnection]:
+    with pool.connection() as conn:
+        yield conn
+
+
+# -- finalizers -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_a_connection_closed_by_a_finalizer_in_a_cycle_is_not_lent_again(
+    make_pool: MakePool, fake: FakeDriver, clock: VirtualClock, no_gc: None, local: bool
+) -> None:
+    pool = make_pool(max_size=1, local=local)
+    Repository(pool)
+    gc.collect()
+
+    with pool.connection(timeout=2.0) as conn:
+        clock.run()
+        conn.execute("SELECT 1")
+    assert pool.stats().closed == {"leaked": 1}
+    assert fake.peak == 1
+
+
+def test_a_generator_in_a_cycle_that_is_collected_does_not_lend_its_connection_twice(
+    make_pool: MakePool, fake: FakeDriver, clock: VirtualClock, no_gc: None
+) -> None:
+    pool = make_pool(max_size=1)
+    box: list[Any] = []
+    box.append(stream(pool, box))
+    next(box[0])
+    del box
+    gc.collect()
+
+    pool.connection(timeout=2.0).close()
+    assert fake.peak == 1
+
+
+def test_a_finalizer_that_returns_a_connection_under_the_ledgers_lock_harms_nothing(
+    make_pool: MakePool, clock: VirtualClock
+) -> None:
+    pool = make_pool(max_size=2)
+    kept = pool.connection()
+    waiting_for = pool.connection()
+    waiting = clock.start(pool.connection, 5.0)
+    clock.run()
+
+    with pool._ledger._lock:
+        kept.close()  # as the garbage collector might, anywhere
+
+    assert waiting.result() is not None
+    waiting_for.close()
+    waiting.result().close()
+
+
+def test_when_all_wait_a_handle_in_a_reference_cycle_is_searched_for(
+    make_pool: MakePool, clock: VirtualClock, no_gc: None
+) -> None:
+    pool = make_pool(max_size=1)
+    cycle: list[Any] = [pool.connection()]
+    cycle.append(cycle)
+    del cycle
+
+    clock.start(pool.connection, 10.0).result().close()
+
+
+# -- tracebacks -----------------------------------------------------------------------------------
+
+
+def test_the_last_connect_error_keeps_no_frame_alive(
+    make_pool: MakePool, fake: FakeDriver, clock: VirtualClock
+) -> None:
+    pool = make_pool(max_size=2)
+
+    def borrow_two() -> None:
+        pool.connection()
+        fake.on("connect", error=fake.OperationalError("too many connections"), times=1)
+        pool.connection()
+
+    with pytest.raises(fake.OperationalError):
+        borrow_two()
+    gc.collect()
+    clock.run()
+    assert pool.stats().in_use == 0
+
+
+def test_waiters_that_get_the_same_error_get_copies_of_it(
+    make_pool: MakePool, fake: FakeDriver, clock: VirtualClock
+) -> None:
+    pool = make_pool(max_size=1)
+    fake.on("connect", delay=0.1, error=fake.OperationalError("access denied"))
+    tasks = [clock.start(pool.connection) for _ in range(2)]
+    clock.advance(1.0)
+
+    first, second = (task.exception for task in tasks)
+    assert str(first) == str(second) == "access denied"
+    assert type(first) is type(second) is fake.OperationalError
+    assert first is not second
+
+
+def test_who_gave_a_member_away_to_be_pinged_does_not_keep_it_alive(
+    make_pool: MakePool, fake: FakeDriver, clock: VirtualClock
+) -> None:
+    pool = make_pool(max_size=1, ping_after=5.0)
+    pool.connection().close()
+    clock.advance(10.0)
+    fake.on("ping", delay=1.0)
+    served: list[str] = []
+
+    def borrow_and_drop() -> None:
+        pool.connection(timeout=10.0)
+        served.append("first")
+
+    def borrow() -> None:
+        with pool.connection(timeout=10.0):
+            served.append("second")
+
+    for task in [clock.start(borrow_and_drop), clock.start(borrow)]:
+        task.result()
+    assert served == ["first", "second"]
+
+
+# -- machines -------------------------------------------------------------------------------------
+
+
+class NoHands(System):
+    """A machine that has no thread to give for a while."""
+
+    failing = False
+
+    def spawn(self, target: Callable[[], object], name: str) -> None:
+        if self.failing:
+            raise RuntimeError("can't start new thread")
+        super().spawn(target, name)
+
+
+def test_without_threads_closing_is_done_at_once_and_only_once() -> None:
+    system = NoHands()
+    fake = FakeDriver()
+    with Pool(fake, driver=fake.driver(), max_size=1, clock=system) as pool:
+        conn = pool.connection()
+        system.failing = True
+        conn.invalidate()
+        assert fake.open == 0
+        system.failing = False
+        with pool.connection() as conn:
+            conn.execute("SELECT 1")
+            assert pool.stats().size == 1
+    fake.assert_no_leak()
+
+
+def test_threads_end_with_their_pool() -> None:
+    def threads() -> int:
+        return threading.active_count() + len(alive)
+
+    alive: list[int] = []
+
+    class Counting(System):
+        def spawn(self, target: Callable[[], object], name: str) -> None:
+            super().spawn(partial(self._count, target), name)
+
+        def _count(self, target: Callable[[], object]) -> None:
+            alive.append(1)
+            try:
+                target()
+            finally:
+                alive.pop()
+                ended.set()
+
+    ended = threading.Event()
+    before = threads()
+    fake = FakeDriver()
+    for end in (Pool.close, lambda pool: None):
+        pool = Pool(fake, driver=fake.driver(), min_size=2, clock=Counting())
+        end(pool)
+        del pool
+        while threads() > before:
+            assert ended.wait(10.0), "a thread outlives its pool"
+            ended.clear()
+
+
+class Striker:
+    """Raises `KeyboardInterrupt` at ever later moments of a block; again, should it be swallowed."""
+
+    def __init__(self) -> None:
+        self.hits = 0
+        self._armed = False
+
+    def __enter__(self) -> Striker:
+        self._before = signal.signal(signal.SIGALRM, self._strike)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._before)
+
+    def _strike(self, *_: object) -> None:
+        if self._armed:
+            raise KeyboardInterrupt
+
+    def strike(self, act: Callable[[], object], after: float) -> None:
+        """Repeat `act` until it is struck."""
+        try:
+            try:
+                self._armed = True
+                signal.setitimer(signal.ITIMER_REAL, after, 0.003)
+                while True:
+                    act()
+            finally:
+                self._armed = False
+        except KeyboardInterrupt:
+            self.hits += 1
+
+
+# One that strikes a weak reference's callback is reported there, and goes no further.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("local", [True, False])
+def test_signals_at_any_moment_cost_no_capacity(local: bool) -> None:
+    fake = FakeDriver()
+    pool = Pool(fake, driver=fake.driver(local=local), max_size=3, checkout_timeout=10)
+
+    def act() -> None:
+        with pool.connection() as conn:
+            conn.execute("INSERT")
+
+    with Striker() as striker:
+        for number in range(1000):
+            striker.strike(act, 5e-5 + 5e-7 * number)
+    gc.collect()
+
+    assert striker.hits == 1000
+    handles = [pool.connection(timeout=10.0) for _ in range(3)]
+    assert len({handle.number for handle in handles}) == 3
+    for handle in handles:
+        handle.close()
+    assert pool.close()
+
+
+# -- what a handle gives away ---------------------------------------------------------------------
+
+
+class Tenant(FakeCursor):
+    """A user's cursor that sends more than it is given."""
+
+    def execute(self, sql: str, parameters: Any = ()) -> FakeCursor:
+        super().execute("SET tenant = 42")
+        return super().execute(sql, parameters)
+
+
+def test_a_users_cursor_class_may_do_anything_so_the_session_is_reset(
+    make_pool: MakePool, fake: FakeDriver
+) -> None:
+    pool = make_pool(max_size=1)
+    with pool.connection() as conn:
+        conn.cursor(Tenant).execute("SELECT 1")
+    assert fake.resets == 1
+    with pool.connection() as conn:
+        conn.cursor().execute("SELECT 1")
+    assert fake.resets == 1
+
+
+class Rich(FakeConnection):
+    """A driver's connection with a context manager, as psycopg's `transaction()`."""
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Rich]:
+        yield self
+        self.execute("UPDATE victim")
+
+
+def test_a_context_manager_kept_over_the_return_does_not_run_on(
+    make_pool: MakePool, fake: FakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dbapi_pool.testing.fake.FakeConnection", Rich)
+    pool = make_pool(max_size=1)
+    conn = pool.connection()
+    context = conn.transaction()
+    assert context.__enter__() is conn
+    conn.close()
+
+    with pool.connection(), pytest.raises(fake.InterfaceError):
+        context.__exit__(None, None, None)
+    assert not [sql for _, sql in fake.executed if sql == "UPDATE victim"]
+
+
+def test_a_value_that_can_be_called_is_the_drivers_own(tmp_path: Path) -> None:
+    def row(cursor: Any, values: Any) -> dict[str, Any]:
+        return {column[0]: value for column, value in zip(cursor.description, values, strict=True)}
+
+    with Pool(sqlite3, tmp_path / "a.db", max_size=1) as pool, pool.connection() as conn:
+        before = conn.row_factory
+        conn.row_factory = row
+        assert conn.row_factory is row
+        assert conn.execute("SELECT 1 AS a").fetchone() == {"a": 1}
+        conn.row_factory = before
+        assert conn.execute("SELECT 1 AS a").fetchone() == (1,)
+
+
+def test_a_borrowed_connection_cannot_be_copied_or_pickled(make_pool: MakePool) -> None:
+    with make_pool(max_size=1).connection() as conn:
+        for act in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match="cannot be copied or pickled"):
+                act(conn)
+        conn.execute("SELECT 1")
+
+
+def test_a_creator_is_named_without_its_arguments() -> None:
+    def connect(password: str) -> None:
+        return None
+
+    with pytest.raises(PoolError) as caught, Pool(partial(connect, "canary")) as pool:
+        pool.connection()
+    assert "connect" in str(caught.value)
+    assert "canary" not in str(caught.value)
+
+
+# -- sizes that change meanwhile ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("busy", ["connect", "rollback", "ping"])
+def test_shrinking_reaches_what_is_being_opened_cleaned_or_checked(
+    make_pool: MakePool, fake: FakeDriver, clock: VirtualClock, busy: str
+) -> None:
+    pool = make_pool(max_size=4, ping_after=5.0)
+    if busy != "connect":
+        pool.warm_up()
+        clock.advance(10.0)
+    fake.on(busy, delay=1.0)
+
+    def work() -> None:
+        with pool.connection() as conn:
+            conn.execute("INSERT")
+            clock.sleep(0.5)
+            conn.rollback()
+
+    tasks = [clock.start(work) for _ in range(4)]
+    clock.advance(0.2 if busy != "rollback" else 1.2)
+    pool.resize(max_size=1)
+    for task in tasks:
+        task.result()
+    clock.advance(5.0)
+
+    assert fake.open == 1
+
+
+def test_closing_while_a_connect_fails_waits_no_longer_than_that(
+    make_pool: MakePool, fake: FakeDriver, clock: VirtualClock
+) -> None:
+    pool = make_pool(max_size=1)
+    fake.on("connect", delay=0.2, error=fake.OperationalError("no"), times=1)
+    waiting = clock.start(pool.connection)
+    clock.run()
+    start = clock.monotonic()
+
+    assert pool.close(timeout=5.0)
+    assert clock.monotonic() - start == pytest.approx(0.2)
+    with pytest.raises(fake.Error):
+        waiting.result()
+
+
+def test_two_who_warm_up_at_once_do_not_wait_for_each_other(
+    make_pool: MakePool, fake: FakeDriver, clock: VirtualClock
+) -> None:
+    pool = make_pool(max_size=4)
+    fake.on("connect", delay=0.1)
+    start = clock.monotonic()
+    for task in [clock.start(pool.warm_up) for _ in range(3)]:
+        task.result()
+    assert clock.monotonic() - start == pytest.approx(0.1)
+
+
+def test_who_does_not_want_to_wait_does_not_wait_for_resume(
+    make_pool: MakePool, clock: VirtualClock
+) -> None:
+    pool = make_pool(max_size=1)
+    pool.suspend()
+    start = clock.monotonic()
+    with pytest.raises(PoolTimeout):
+        pool.connection(timeout=0)
+    assert clock.monotonic() == start
+
+
+def test_a_liveness_check_that_raises_means_dead(
+    make_pool: MakePool, fake: FakeDriver, clock: VirtualClock
+) -> None:
+    pool = make_pool(max_size=1)
+    pool.connection().close()
+    fake.on("is_alive", error=OSError("bad file descriptor"), times=2)
+    pool.connection(timeout=5.0).close()
+    assert pool.stats().closed == {"dead": 1}
+
+
+def test_a_lambda_whose_setup_fails_raises_at_once(tmp_path: Path) -> None:
+    """Its first connection tells that the driver is local, while an opener is at work."""
+
+    def fail(conn: Any) -> None:
+        raise sqlite3.OperationalError("no such thing")
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(tmp_path / "a.db", check_same_thread=False)
+
+    with Pool(connect, setup=fail, checkout_timeout=60.0) as pool:
+        for _ in range(2):
+            with pytest.raises(sqlite3.OperationalError, match="no such thing"):
+                pool.connection()
+
+
+def test_run_tries_again_when_the_beginning_was_refused_as_busy(
+    make_pool: MakePool, fake: FakeDriver
+) -> None:
+    pool = make_pool(max_size=1)
+    fake.on("begin", error=fake.SerializationError("busy"), times=2)
+    assert pool.run(lambda conn: "done") == "done"
+    fake.on("begin", error=fake.SerializationError("busy"), times=2)
+    with pytest.raises(fake.SerializationError):
+        pool.run(lambda conn: "done", retries=1)
