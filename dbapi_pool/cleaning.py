@@ -13,6 +13,7 @@ from .member import Member, Work
 from .options import Reset, Setup
 
 BROKEN = "broken"
+BUSY = "busy"
 UNCLEAN = "failed reset"
 SESSION = "session changed"
 
@@ -43,6 +44,8 @@ class Cleaner:
         (`KeyboardInterrupt`) passes through: the connection is in doubt.
         """
         try:
+            if work.inside:  # another thread is still in the driver
+                return BUSY
             self._close_cursors(work)
             if work.broken:
                 return BROKEN
@@ -53,7 +56,7 @@ class Cleaner:
     @staticmethod
     def _close_cursors(work: Work) -> None:
         cursors = work.open_cursors()
-        work.cursors = []
+        work.cursors, work.kept = [], []
         for cursor in cursors:
             try:
                 bury(cursor)
@@ -77,4 +80,3 @@ class Cleaner:
     def _needs_rollback(self, conn: Any, work: Work) -> bool:
         open_ = self._driver.in_transaction(conn)
         return work.pending if open_ is None else open_
-

@@ -12,7 +12,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .errors import ConnectionReturned
+from .fences import failed, fence_result
 from .member import Work
 
 if TYPE_CHECKING:
@@ -26,15 +26,6 @@ _FETCH = ("fetchone", "fetchmany", "fetchall", "nextset", "scroll")
 def _raise_returned(handle: PooledConnection) -> NoReturn:
     gone = type(handle)._gone
     raise gone("this cursor's connection was returned to the pool; borrow another")
-
-
-def _failed(handle: PooledConnection, exc: BaseException) -> None:
-    """A call on the driver's cursor raised."""
-    try:
-        lease = handle._lease
-    except ConnectionReturned:  # returned meanwhile by another thread
-        return
-    lease.pool.failed(lease, exc)
 
 
 # -- the driver's own cursor class ----------------------------------------------------------------
@@ -94,11 +85,14 @@ def _noting(name: str, native: Callable[..., Any]) -> Callable[..., Any]:
         work.pending = True
         if work.note(sql):
             work.session = True
+        work.inside += 1
         try:
             return native(self, sql, *args, **kwargs)
         except BaseException as exc:
-            _failed(self._handle, exc)
+            failed(self._handle, exc)
             raise
+        finally:
+            work.inside -= 1
 
     return method
 
@@ -106,12 +100,17 @@ def _noting(name: str, native: Callable[..., Any]) -> Callable[..., Any]:
 def _unseen(name: str, native: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(native)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        self._work.unseen()
+        work: Work = self._work
+        work.unseen()
+        work.inside += 1
         try:
-            return native(self, *args, **kwargs)
+            result = native(self, *args, **kwargs)
         except BaseException as exc:
-            _failed(self._handle, exc)
+            failed(self._handle, exc)
             raise
+        finally:
+            work.inside -= 1
+        return result if result is self else fence_result(self._handle, work, result)
 
     return method
 
@@ -199,11 +198,15 @@ class CursorProxy:
 
     def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         cursor = self._cursor
+        work = self._work
+        work.inside += 1
         try:
             result = function(*args, **kwargs)
         except BaseException as exc:
-            _failed(self._handle, exc)
+            failed(self._handle, exc)
             raise
+        finally:
+            work.inside -= 1
         return self if result is cursor else result
 
     def fetchone(self) -> Any:
@@ -251,9 +254,11 @@ class CursorProxy:
 
     def _other(self, name: str, *args: Any, **kwargs: Any) -> Any:
         function = getattr(self._cursor, name)
-        if name not in _FETCH and name not in ("setinputsizes", "setoutputsize"):
-            self._work.unseen()
-        return self._call(function, *args, **kwargs)
+        if name in _FETCH or name in ("setinputsizes", "setoutputsize"):
+            return self._call(function, *args, **kwargs)
+        self._work.unseen()
+        result = self._call(function, *args, **kwargs)
+        return result if result is self else fence_result(self._handle, self._work, result)
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self._cursor, name, value)

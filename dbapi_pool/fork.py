@@ -6,8 +6,10 @@ may end. It knows pools only as objects with `_after_fork`.
 
 from __future__ import annotations
 
+import functools
 import os
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from .cursors import fence
@@ -41,13 +43,17 @@ def keep_for_ever(conn: Any) -> None:
 
 def abandon(driver: Driver, member: Member) -> None:
     """Cut a connection of the parent off from this process. Raises nothing: others must follow."""
+    cursors = member.work.open_cursors() if member.work is not None else []
+    _try(lambda: driver.abandon_after_fork(member.conn))
+    for cursor in cursors:
+        _try(functools.partial(fence, cursor))
+
+
+def _try(act: Callable[[], object]) -> None:
     try:
-        if member.work is not None:
-            for cursor in member.work.open_cursors():
-                fence(cursor)
-        driver.abandon_after_fork(member.conn)
+        act()
     except Exception as exc:
-        log.warning("after a fork, a connection could not be abandoned: %s", type(exc).__name__)
+        log.warning("after a fork, a connection was not cut off whole: %s", type(exc).__name__)
 
 
 def _in_child() -> None:
@@ -80,6 +86,10 @@ class ParentsDesk:
 
     def discard(self, lease: Any, reason: str) -> None:
         """Nothing to throw away here."""
+
+    def release(self, lease: Any) -> Any:
+        """Raises: it is not this process's to take."""
+        return lease.member.conn
 
     def __repr__(self) -> str:
         return "<the pool of the parent process>"

@@ -9,12 +9,13 @@ as the `Desk` that its lease leads to.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from .cursors import CursorProxy, pooled_cursor_class
 from .errors import ConnectionReturned, for_driver
+from .fences import failed, fence_result
 from .member import Member, Work
 
 if TYPE_CHECKING:
@@ -84,8 +85,9 @@ class PooledConnection:
 
         The pool forgets it, and may open another in its place. This handle is dead afterwards.
         """
-        lease = self._lease  # raises if it was returned
-        lease = _surrender(self) or lease
+        lease = _surrender(self)
+        if lease is None:
+            _raise_returned(self)
         return lease.pool.release(lease)
 
     @property
@@ -95,7 +97,7 @@ class PooledConnection:
         The pool cannot see what is done with it, so a full reset follows on return. Do not keep it.
         """
         lease = self._lease
-        _work_of(lease).unseen()
+        _work_of(self, lease).unseen()
         return lease.member.conn
 
     def __enter__(self) -> PooledConnection:
@@ -122,13 +124,13 @@ class PooledConnection:
         """A cursor of the driver's own kind (arguments as the driver's), dead after the return."""
         lease = self._lease
         member = lease.member
-        work = member.work or lease.pool.begin_work(member)
+        work = _work_of(self, lease)
         try:
             cursor = lease.pool.driver.open_cursor(member.conn, pooled_cursor_class, args, kwargs)
             if cursor is None:
                 return CursorProxy(self, work, member.conn.cursor(*args, **kwargs))
         except BaseException as exc:
-            lease.pool.failed(lease, exc)
+            failed(self, exc)
             raise
         cursor._handle = self
         cursor._work = work
@@ -147,12 +149,15 @@ class PooledConnection:
 
     def _end(self, how: str) -> None:
         lease = self._lease
-        work = _work_of(lease)
+        work = _work_of(self, lease)
+        work.inside += 1
         try:
             getattr(lease.member.conn, how)()
         except BaseException as exc:
-            lease.pool.failed(lease, exc)
+            failed(self, exc)
             raise
+        finally:
+            work.inside -= 1
         work.pending = False
 
     # -- everything else is the driver's ----------------------------------------------------------
@@ -167,20 +172,20 @@ class PooledConnection:
         conn = lease.member.conn
         value = getattr(conn, name)
         known = name in lease.pool.driver.harmless
-        if getattr(value, "__self__", None) is conn:
+        if _is_method(conn, name, value):
             return FencedCall(self, name, known)
         if not known and not isinstance(value, _PLAIN):
-            _work_of(lease).unseen()  # whatever that is, it may reach the session
+            _work_of(self, lease).unseen()  # whatever that is, it may reach the session
         return value
 
     def __setattr__(self, name: str, value: Any) -> None:
         lease = self._lease
-        _work_of(lease).attributes = True
+        _work_of(self, lease).attributes = True
         setattr(lease.member.conn, name, value)
 
     def __delattr__(self, name: str) -> None:
         lease = self._lease
-        _work_of(lease).attributes = True
+        _work_of(self, lease).attributes = True
         delattr(lease.member.conn, name)
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
@@ -240,9 +245,23 @@ def _raise_returned(handle: PooledConnection) -> NoReturn:
     raise gone("this connection was returned to the pool; borrow another with pool.connection()")
 
 
-def _work_of(lease: Lease) -> Work:
+def _work_of(handle: PooledConnection, lease: Lease) -> Work:
     work: Work | None = lease.member.work
-    return work or lease.pool.begin_work(lease.member)
+    if work is not None:
+        return work
+    pool = lease.pool
+    if pool is None:  # returned at this moment by another thread
+        _raise_returned(handle)
+    return pool.begin_work(lease.member)  # type: ignore[no-any-return]
+
+
+def _is_method(conn: Any, name: str, value: Any) -> bool:
+    """Whether an attribute is a method of the connection, or of one that it delegates to; not if it
+    is a value that happens to be callable (sqlite3's `row_factory`)."""
+    owner = getattr(value, "__self__", None)
+    if owner is None or isinstance(owner, (type, ModuleType)):
+        return False
+    return not hasattr(type(getattr(type(conn), name, None)), "__set__")
 
 
 class FencedCall:
@@ -258,14 +277,17 @@ class FencedCall:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         lease = self._handle._lease
         conn = lease.member.conn
-        work = _work_of(lease)
+        work = _work_of(self._handle, lease)
         if not self._harmless:
             work.unseen()
+        work.inside += 1
         try:
             result = getattr(conn, self._name)(*args, **kwargs)
         except BaseException as exc:
-            lease.pool.failed(lease, exc)
+            failed(self._handle, exc)
             raise
+        finally:
+            work.inside -= 1
         if result is conn:
             return self._handle
         return _fence_result(self._handle, work, result)
@@ -278,57 +300,9 @@ class FencedCall:
 
 
 def _fence_result(handle: PooledConnection, work: Work, result: Any) -> Any:
-    """What a call gave: whatever lives on the connection must end with the lease."""
     if hasattr(result, "execute") and hasattr(result, "fetchone"):
         return CursorProxy(handle, work, result)
-    if isinstance(result, Iterator):
-        return FencedIterator(handle, result)
-    if hasattr(result, "__exit__") and not hasattr(result, "close"):
-        return FencedContext(handle, work, result)
-    if callable(getattr(result, "close", None)):
-        try:
-            work.track(result)
-        except TypeError:  # cannot be referred to weakly, so not known at the return
-            work.broken = True
-    return result
-
-
-class FencedIterator:
-    """An iterator over the driver's connection (sqlite3's `iterdump`) that ends with the lease."""
-
-    __slots__ = ("_handle", "_iterator")
-
-    def __init__(self, handle: PooledConnection, iterator: Iterator[Any]) -> None:
-        self._handle = handle
-        self._iterator = iterator
-
-    def __iter__(self) -> FencedIterator:
-        return self
-
-    def __next__(self) -> Any:
-        self._handle._lease  # noqa: B018  (raises if it was returned)
-        return next(self._iterator)
-
-
-class FencedContext:
-    """A context manager over the driver's connection (psycopg's `transaction()`) that ends with the
-    lease."""
-
-    __slots__ = ("_context", "_handle", "_work")
-
-    def __init__(self, handle: PooledConnection, work: Work, context: Any) -> None:
-        self._handle = handle
-        self._work = work
-        self._context = context
-
-    def __enter__(self) -> Any:
-        conn = self._handle._lease.member.conn
-        entered = self._context.__enter__()
-        return self._handle if entered is conn else _fence_result(self._handle, self._work, entered)
-
-    def __exit__(self, *exc: Any) -> Any:
-        self._handle._lease  # noqa: B018  (raises if it was returned)
-        return self._context.__exit__(*exc)
+    return fence_result(handle, work, result)
 
 
 @functools.cache
@@ -347,12 +321,13 @@ def handle_class(
         "_connection_class": connection_class,
     }
     for name in PEP249_ERRORS:
-        error = getattr(connection_class, name, None) or getattr(source, name, None)
-        if error is not None:
-            body[name] = error
+        # On sqlite3's connection class these are descriptors; on others, and on modules, classes.
+        for owner in (source, connection_class):
+            if isinstance(getattr(owner, name, None), type):
+                body.setdefault(name, getattr(owner, name))
     for name in statements:
         body[name] = _statement(name)
-    if hasattr(connection_class, "__call__"):
+    if "__call__" in dir(connection_class):  # not callable(): any class is
         body["__call__"] = _call
     return type(base.__name__, (base,), body)
 

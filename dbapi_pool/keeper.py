@@ -11,13 +11,13 @@ from __future__ import annotations
 import functools
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from .drivers.base import Driver
 from .errors import PoolError, PoolTimeout, replica
 from .events import Events, log
-from .ledger import CHECKING, CLEANING, CLOSED, CLOSING, OPEN, Census, Ledger, Lease, Place
+from .ledger import CHECKING, CLEANING, CLOSED, CLOSING, OPEN, Census, Lease, Ledger
 from .member import AT_ONCE, NEVER, Member, line_of
 from .options import Options
 from .source import Source
@@ -119,7 +119,7 @@ class Keeper:
         self._crew = Crew(system, _HANDS, f"{name} hands")
         # Guards the decision to start or end the housekeeper.
         self._lock = system.lock()
-        self._housekeeper: Callable[[], object] = lambda: None
+        self._housekeeper: Callable[[], object] = _nobody
         self._watchers: deque[Signal] = deque()  # those who wait until sizes change
 
     @property
@@ -140,7 +140,7 @@ class Keeper:
             job = functools.partial(self._opener, lease)
             try:
                 self._system.spawn(job, f"{self._name} opener")
-            except BaseException:
+            except RuntimeError:  # only then is it certain that no thread has the lease
                 self._ledger.vacate(lease)
                 raise
             del job, lease
@@ -164,7 +164,9 @@ class Keeper:
         while lease is not None:
             try:
                 self.open(lease)
-            except BaseException as exc:  # this thread is ours alone: it is told to whom it concerns
+            except (
+                BaseException
+            ) as exc:  # this thread is ours alone: it is told to whom it concerns
                 lease = None
                 self._tell_waiters(exc)
             else:
@@ -226,22 +228,22 @@ class Keeper:
         ledger = self._ledger
         errors = self._counters.connect_errors
         signal = self._system.signal()
-        ledger.wishes.append(count)
-        self._watchers.append(signal)
         try:
+            ledger.wishes.append(count)
+            self._watchers.append(signal)
             while ledger.census().open < count and ledger.gate is not CLOSED:
                 self._fill()
                 if self._counters.connect_errors > errors and self.last_error is not None:
                     if not patient or not self.is_transient(self.last_error):
-                        raise _presentable(self.last_error)
+                        raise replica(_presentable(self.last_error))
                 left = deadline - self._system.monotonic()
                 if left <= 0:
                     raise PoolTimeout
                 if ledger.census().open < count:
                     signal.wait(None if left == NEVER else left)
         finally:
-            ledger.wishes.remove(count)
-            self._watchers.remove(signal)
+            _remove(ledger.wishes, count)
+            _remove(self._watchers, signal)
 
     # -- giving, checking, closing ----------------------------------------------------------------
 
@@ -297,8 +299,8 @@ class Keeper:
         """One connection turned out dead: the others are pinged before they are lent again."""
         if self._options.ping_after is None:
             return
-        for lease in tuple(self._ledger.idle):
-            lease.member.due = AT_ONCE
+        for member in self._ledger.idle_members():
+            member.due = AT_ONCE
 
     def retire(self, lease: Lease, reason: str) -> None:
         """Close a member for good; its place counts as occupied until the driver has closed it."""
@@ -350,8 +352,8 @@ class Keeper:
         """Until no place is occupied, but by leases of the thread `mine`; False on timeout."""
         deadline = self._system.monotonic() + timeout
         signal = self._system.signal()
-        self._watchers.append(signal)
         try:
+            self._watchers.append(signal)
             while (census := self._ledger.census()).occupied:
                 left = deadline - self._system.monotonic()
                 if left <= 0 or _all_lent_by(census, mine):
@@ -359,7 +361,7 @@ class Keeper:
                 signal.wait(left)
             return True
         finally:
-            self._watchers.remove(signal)
+            _remove(self._watchers, signal)
 
     # -- keeping house ----------------------------------------------------------------------------
 
@@ -377,6 +379,14 @@ class Keeper:
         except RuntimeError as exc:  # the next who comes by tries again
             log.warning("%s: %s", self._name, exc)
 
+    def look(self) -> float | None:
+        """As `tick`; whatever goes wrong in it, the housekeeper goes on."""
+        try:
+            return self.tick()
+        except Exception:
+            log.exception("%s: the housekeeper failed and goes on", self._name)
+            return _LOOK_AGAIN
+
     def tick(self) -> float | None:
         """Do what is due; seconds until the next look, or None to end."""
         now = self._system.monotonic()
@@ -389,11 +399,18 @@ class Keeper:
         self._keepalive(now)
         self._watch(census, now)
         self._report_leaks(census, now)
+        return None if self._may_end() else self._next_look(now)
+
+    def _may_end(self) -> bool:
+        """Whether this housekeeper is not needed any more. It resigns before it looks: whoever gives
+        it something to do looks afterwards whether there is one."""
         with self._lock:
+            housekeeper = self._housekeeper
+            self._housekeeper = _nobody
             if self._is_quiet():
-                self._housekeeper = lambda: None
-                return None
-        return self._next_look(now)
+                return True
+            self._housekeeper = housekeeper
+            return False
 
     def _is_quiet(self) -> bool:
         """Nothing is open, and nobody waits. Caller holds the lock."""
@@ -413,8 +430,8 @@ class Keeper:
             look = min(look, _LOOK_AGAIN)
         if self._retry_at > now:
             look = min(look, self._retry_at - now)
-        for lease in tuple(self._ledger.idle):
-            look = min(look, self._idle_due(lease.member) - now)
+        for member in self._ledger.idle_members():
+            look = min(look, self._idle_due(member) - now)
         return max(look, 0.001)
 
     def _idle_due(self, member: Member) -> float:
@@ -475,7 +492,8 @@ class Keeper:
         for task in (CHECKING, CLEANING, CLOSING):
             for place in census.tasks[task]:
                 member = place.member
-                if member is not None and now - place.since >= self._options.ping_timeout:
+                late = now - place.since >= self._options.ping_timeout
+                if late and member is not None and place.task == task:
                     self._cut(member.conn)
 
     def _cut(self, conn: Any) -> None:
@@ -487,9 +505,12 @@ class Keeper:
     def _search_garbage(self, census: Census, now: float) -> None:
         """All are lent, and nobody was served for a while: a dropped handle may be in a reference
         cycle (an exception's traceback makes one), which nothing collects while all threads wait."""
-        if len(census.lent) < self._ledger.max_size or now < self._searched + _SEARCH_EVERY:
+        waiters = tuple(self._ledger.waiters)
+        if len(census.lent) < self._ledger.max_size or not waiters:
             return
-        if any(now - waiter.since >= _LOOK_AGAIN for waiter in tuple(self._ledger.waiters)):
+        waited = now - min(waiter.since for waiter in waiters)
+        # Ever more rarely in one long wait, since a collection stops everybody.
+        if waited >= _LOOK_AGAIN and now - self._searched >= max(_SEARCH_EVERY, waited / 2):
             self._searched = now
             self._system.collect_garbage()
 
@@ -499,7 +520,11 @@ class Keeper:
             return
         for place in census.lent:
             member = place.member
-            if now - member.since >= after and member.reported != member.uses:
+            if (
+                member is not None
+                and now - member.since >= after
+                and member.reported != member.uses
+            ):
                 member.reported = member.uses
                 log.warning(
                     "%s: a connection has been lent for %.1f s, longer than leak_after=%r;"
@@ -515,6 +540,17 @@ class Keeper:
             self.events.tell(event, **facts)
 
 
+def _remove(things: list[Any] | deque[Any], thing: Any) -> None:
+    """Take one out, if it was put in: an exception may have been quicker."""
+    if thing in things:
+        things.remove(thing)
+
+
+def _nobody() -> None:
+    """Stands for the weak reference to a housekeeper that there is not."""
+    return None
+
+
 def _presentable(exc: BaseException) -> Exception:
     """What can be raised in another thread: a driver's error as it is."""
     if isinstance(exc, Exception):
@@ -526,9 +562,9 @@ def _presentable(exc: BaseException) -> Exception:
 
 def _all_lent_by(census: Census, thread: int) -> bool:
     """Whether every occupied place is lent, and by that thread: nobody else will return them."""
-    lent: Iterable[Place] = census.lent
-    return len(census.lent) == census.occupied and all(
-        place.member.thread == thread for place in lent
+    members = [place.member for place in census.lent]
+    return len(members) == census.occupied and all(
+        member is not None and member.thread == thread for member in members
     )
 
 
@@ -540,5 +576,5 @@ def _keep_house(keeper_ref: weakref.ref[Keeper], signal: Signal) -> None:
         keeper = keeper_ref()
         if keeper is None:
             return
-        delay = keeper.tick()
+        delay = keeper.look()
         del keeper

@@ -155,7 +155,9 @@ class Ledger:
         self.waiters: deque[Waiter] = deque()  # FIFO
         self.gate: str | None = OPEN
         self.generation = 0
-        self.wishes: list[int] = []  # what those who warm the pool up now ask for, beside `min_size`
+        self.wishes: list[
+            int
+        ] = []  # what those who warm the pool up now ask for, beside `min_size`
 
     # -- waiting ----------------------------------------------------------------------------------
 
@@ -199,7 +201,8 @@ class Ledger:
         members = [place.member for place in self._census().lent]
         waiting = {other.thread for other in self.waiters}
         stuck = len(members) >= self.max_size and all(
-            member is not None and member.thread in waiting for member in members
+            member is not None and member.thread in waiting and not member.in_call
+            for member in members
         )
         return members if stuck else []
 
@@ -231,13 +234,22 @@ class Ledger:
 
         Each gets a copy of its own, for a traceback of its own.
         """
+        # Copied before the lock is taken: that is the error's own code.
+        pairs = [(waiter, replica(error)) for waiter in tuple(self.waiters) if whom(waiter)]
         with self._lock:
-            for waiter in [waiter for waiter in self.waiters if whom(waiter)][:most]:
-                if not waiter.answered and waiter in self.waiters:
-                    waiter.error = replica(error)
-                    self.waiters.remove(waiter)
-                    waiter.signal.set()
+            for waiter, copy in pairs[:most]:
+                if waiter in self.waiters and not waiter.answered:
+                    waiter.error = copy
+                    self._dismiss(waiter)
             self._serve()
+
+    def _dismiss(self, waiter: Waiter) -> None:
+        """It has its answer. Caller holds the lock."""
+        try:
+            self.waiters.remove(waiter)
+        except ValueError:  # a finalizer was quicker
+            pass
+        waiter.signal.set()
 
     def serve(self) -> None:
         """Give what is free to those who wait, first come, first served."""
@@ -257,8 +269,7 @@ class Ledger:
                     continue
                 waiter.lease = lease  # from here on it is the waiter's
                 del lease
-            self.waiters.remove(waiter)
-            waiter.signal.set()
+            self._dismiss(waiter)
 
     def _put_back(self, lease: Lease) -> None:
         """Nobody wants it after all. Caller holds the lock."""
@@ -291,11 +302,17 @@ class Ledger:
         for lease in tuple(self.idle):
             if most is not None and len(taken) >= most:
                 break
-            if wanted(lease.member):
+            member = lease.member  # None: somebody was quicker, and it is closed already
+            if member is not None and wanted(member):
                 taken.append(lease)
                 if not self._take(lease):
                     taken.pop()
         return taken
+
+    def idle_members(self) -> list[Any]:
+        """Those idle at this moment; others may borrow them meanwhile."""
+        members = [lease.member for lease in tuple(self.idle)]
+        return [member for member in members if member is not None]
 
     def _take(self, lease: Lease) -> bool:
         """Take this very lease out of idle; False if somebody was quicker."""
@@ -396,6 +413,7 @@ class Ledger:
 
     def _vacancy(self) -> Lease | None:
         """A lease on an empty place, to open it, if the bound allows. Caller holds the lock."""
+        spare = Place()  # now, since making it may run a finalizer, which may take the last room
         occupied = 0
         empty = None
         for place in self.places:
@@ -406,7 +424,7 @@ class Ledger:
         if occupied >= self.max_size:
             return None
         if empty is None:
-            empty = Place()
+            empty = spare
             self.places.append(empty)
         return self._lease(empty, OPENING)
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from types import CodeType
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 Site = tuple[CodeType, int]
 """Where a connection was borrowed: code object and offset. Cheap to take, turned into text later."""
@@ -62,17 +64,27 @@ class Member:
         self.lasti = 0
         self.reported = 0  # the value of `uses` for which a leak was reported
 
+    @property
+    def in_call(self) -> bool:
+        """Whether some thread is inside a call on the driver's connection."""
+        work = self.work
+        return work is not None and work.inside > 0
+
 
 class Work:
     """What must be cleaned when the borrower gives the connection back."""
 
-    __slots__ = ("attributes", "broken", "cursors", "many", "note", "pending", "session")
+    __slots__ = (
+        "attributes", "broken", "cursors", "inside", "kept", "many", "note", "pending", "session"
+    )  # fmt: skip
 
     def __init__(self, may_change_session: Callable[[Any], bool]) -> None:
         self.pending = False  # statements since the last commit or rollback
         self.session = False  # a statement or call that may have changed the session
         self.attributes = False  # attributes of the driver's connection that may differ
         self.broken = False  # in doubt for good: close it
+        self.inside = 0  # calls on the driver's connection that have not come back
+        self.kept: list[Any] = []  # to be closed on return, and kept alive until then
         self.note = may_change_session
         self.cursors: list[weakref.ref[Any]] = []
         self.many = _MANY_CURSORS
@@ -88,9 +100,14 @@ class Work:
             self.cursors = [ref for ref in self.cursors if ref() is not None]
             self.many = 2 * len(self.cursors) + _MANY_CURSORS
 
+    def keep(self, thing: T) -> T:
+        """As `track`, but keep it alive: what it does when it is collected must be done before."""
+        self.kept.append(thing)
+        return thing
+
     def open_cursors(self) -> list[Any]:
-        """Those still in somebody's hands."""
-        return [cursor for ref in self.cursors if (cursor := ref()) is not None]
+        """What must be closed."""
+        return [*self.kept, *(cursor for ref in self.cursors if (cursor := ref()) is not None)]
 
 
 def line_of(code: CodeType | None, lasti: int) -> str:

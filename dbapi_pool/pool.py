@@ -23,7 +23,6 @@ from .errors import (
     PoolClosed,
     PoolDeadlock,
     PoolError,
-    PoolFull,
     PoolSettingError,
     PoolTimeout,
     for_driver,
@@ -31,7 +30,7 @@ from .errors import (
 from .events import Events
 from .handles import PooledConnection, lend
 from .keeper import Alarm, Keeper
-from .ledger import CHECKING, CLEANING, CLOSED, OPEN, SUSPENDED, Ledger, Lease, Waiter
+from .ledger import CHECKING, CLEANING, CLOSED, OPEN, SUSPENDED, Lease, Ledger, Waiter
 from .member import AT_ONCE, NEVER, Member, Work
 from .options import Options, Reset, Setup, check_count, check_timeout
 from .source import Source
@@ -259,13 +258,22 @@ class Pool:
                 if waiter.answered:  # at this very instant
                     break
                 raise self._refusal(PoolTimeout, waiter) from self._keeper.last_error
-            self._keeper.wish()
-            left = min(left, grace)
+            left = min(left, grace, self._wish())
             waiter.signal.wait(None if left == NEVER else left)
             if grace != NEVER and not waiter.answered:
                 self._check_deadlock(waiter)
                 grace = NEVER
         return waiter.take()
+
+    def _wish(self) -> float:
+        """Have a connection opened if need be; seconds after which to try again."""
+        try:
+            self._keeper.wish()
+        except RuntimeError:  # no thread to be had
+            if self._ledger.census().open == 0:
+                raise
+            return 1.0  # others will return theirs
+        return NEVER
 
     def _grace(self, waiter: Waiter) -> float:
         """How long to wait before calling a deadlock what looks like one now.
@@ -472,7 +480,9 @@ class Pool:
         wanted = self.max_size if count is None else count
         check_count("count", wanted)
         if wanted > self.max_size:
-            raise PoolSettingError(f"count={count!r}: must not be more than max_size={self.max_size}")
+            raise PoolSettingError(
+                f"count={count!r}: must not be more than max_size={self.max_size}"
+            )
         self._warm_up(wanted, timeout, patient=True)
 
     def _warm_up(self, count: int, timeout: float | None, patient: bool) -> None:
@@ -622,4 +632,5 @@ def _abandon(ledger: Ledger, keeper: Keeper) -> None:
     ledger.shut(CLOSED)
     keeper.events = None
     keeper.retire_all(ledger.take_idle(lambda member: True), "closed")
+    keeper.retire_all(ledger.adopt(), "leaked")
     keeper.end()

@@ -61,7 +61,9 @@ class Source:
         scheme = url.partition(":")[0]
         if not self.known:
             known_form = re.match(r"[a-z][a-z0-9+.-]*://", url, re.IGNORECASE)
-            what = f"URLs with the scheme {scheme!r}" if known_form else "this text, which is no URL"
+            what = (
+                f"URLs with the scheme {scheme!r}" if known_form else "this text, which is no URL"
+            )
             raise PoolSettingError(
                 f"creator: no installed plugin knows {what} (see `dbapi-pool plugins`); a creator is"
                 " a DB-API module, a callable that connects, or a database URL"

@@ -84,9 +84,7 @@ def test_what_the_pool_could_not_see_is_reset(
     fake.check()
 
 
-def test_attributes_are_restored_after_the_rollback(
-    make_pool: MakePool, fake: FakeDriver
-) -> None:
+def test_attributes_are_restored_after_the_rollback(make_pool: MakePool, fake: FakeDriver) -> None:
     pool = make_pool(max_size=1)
     conn = pool.connection()
     conn.execute("INSERT")

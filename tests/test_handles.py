@@ -207,10 +207,14 @@ def test_with_commits_on_success_and_returns(pool: Pool, fake: FakeDriver) -> No
 def test_with_rolls_back_on_an_exception_of_any_class_and_returns(
     pool: Pool, fake: FakeDriver
 ) -> None:
-    for error in (ValueError, KeyboardInterrupt):
-        with pytest.raises(error), pool.connection() as conn:
+    def work(error: type[BaseException]) -> None:
+        with pool.connection() as conn:
             conn.cursor().execute("INSERT")
             raise error
+
+    for error in (ValueError, KeyboardInterrupt):
+        with pytest.raises(error):
+            work(error)
     assert (fake.commits, fake.rollbacks) == (0, 2)
     assert pool.stats().in_use == 0
 

@@ -6,8 +6,9 @@ import contextlib
 import copy
 import gc
 import pickle
-import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -222,61 +223,14 @@ def test_threads_end_with_their_pool() -> None:
             ended.clear()
 
 
-class Striker:
-    """Raises `KeyboardInterrupt` at ever later moments of a block; again, should it be swallowed."""
-
-    def __init__(self) -> None:
-        self.hits = 0
-        self._armed = False
-
-    def __enter__(self) -> Striker:
-        self._before = signal.signal(signal.SIGALRM, self._strike)
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, self._before)
-
-    def _strike(self, *_: object) -> None:
-        if self._armed:
-            raise KeyboardInterrupt
-
-    def strike(self, act: Callable[[], object], after: float) -> None:
-        """Repeat `act` until it is struck."""
-        try:
-            try:
-                self._armed = True
-                signal.setitimer(signal.ITIMER_REAL, after, 0.003)
-                while True:
-                    act()
-            finally:
-                self._armed = False
-        except KeyboardInterrupt:
-            self.hits += 1
-
-
-# One that strikes a weak reference's callback is reported there, and goes no further.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("local", [True, False])
-def test_signals_at_any_moment_cost_no_capacity(local: bool) -> None:
-    fake = FakeDriver()
-    pool = Pool(fake, driver=fake.driver(local=local), max_size=3, checkout_timeout=10)
-
-    def act() -> None:
-        with pool.connection() as conn:
-            conn.execute("INSERT")
-
-    with Striker() as striker:
-        for number in range(1000):
-            striker.strike(act, 5e-5 + 5e-7 * number)
-    gc.collect()
-
-    assert striker.hits == 1000
-    handles = [pool.connection(timeout=10.0) for _ in range(3)]
-    assert len({handle.number for handle in handles}) == 3
-    for handle in handles:
-        handle.close()
-    assert pool.close()
+@pytest.mark.parametrize("place", ["local", "remote"])
+def test_signals_at_any_moment_cost_no_capacity(place: str) -> None:
+    program = Path(__file__).parent / "programs" / "struck_by_signals.py"
+    run = subprocess.run(
+        [sys.executable, str(program), place, "1000"], capture_output=True, text=True, timeout=60
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "whole capacity" in run.stdout
 
 
 # -- what a handle gives away ---------------------------------------------------------------------

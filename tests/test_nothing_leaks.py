@@ -32,7 +32,9 @@ def whole_capacity(pool: Pool, clock: VirtualClock) -> bool:
 
 @pytest.mark.parametrize("local", [True, False])
 @pytest.mark.parametrize("error", ERRORS)
-@pytest.mark.parametrize("operation", ["connect", "execute", "rollback", "reset", "close", "cursor"])
+@pytest.mark.parametrize(
+    "operation", ["connect", "execute", "rollback", "reset", "close", "cursor"]
+)
 def test_an_exception_of_any_class_in_any_driver_call_costs_no_capacity(
     make_pool: MakePool,
     fake: FakeDriver,
@@ -59,7 +61,11 @@ def test_an_exception_of_any_class_in_any_driver_call_costs_no_capacity(
 @pytest.mark.parametrize("local", [True, False])
 @pytest.mark.parametrize("error", ERRORS)
 def test_a_ping_that_raises_costs_no_capacity(
-    make_pool: MakePool, fake: FakeDriver, clock: VirtualClock, error: type[BaseException], local: bool
+    make_pool: MakePool,
+    fake: FakeDriver,
+    clock: VirtualClock,
+    error: type[BaseException],
+    local: bool,
 ) -> None:
     pool = make_pool(max_size=1, ping_after=0, local=local)
     pool.connection().close()

@@ -27,7 +27,9 @@ _PURE = frozenset({
 _CALLED = re.compile(r"(\w+)\s*\(").findall
 _INSERTS_INTO = re.compile(r"(\bINSERT\s+INTO\s+)[\w.\s]+?(\()")
 # SELECT ... INTO makes tables and variables. Sequences and the like are read like columns.
-_DENIED = re.compile(r"\b(?:SELECT\b.*\bINTO|NEXTVAL|CURRVAL|NEXT\s+VALUE|OUTFILE|DUMPFILE)\b", re.S)
+_DENIED = re.compile(
+    r"\b(?:SELECT\b.*\bINTO|NEXTVAL|CURRVAL|NEXT\s+VALUE|OUTFILE|DUMPFILE)\b", re.S
+)
 
 
 def _changes_more_than_rows(bare: str) -> bool:
