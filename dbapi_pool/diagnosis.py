@@ -17,7 +17,9 @@ from .stats import Counters, PoolStats
 def picture(name: str, ledger: Ledger, counters: Counters) -> PoolStats:
     """A frozen picture of the pool."""
     census = ledger.census()
-    members = [place.member for place in ledger.places]
+    # Not those that are being closed: their uses are among the past ones already.
+    busy = [*census.tasks[CHECKING], *census.tasks[CLEANING]]
+    members = [place.member for place in [*census.idle, *census.lent, *census.orphaned, *busy]]
     return PoolStats(
         name=name,
         min_size=ledger.min_size,

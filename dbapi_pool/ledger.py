@@ -100,8 +100,12 @@ class Waiter:
         lease, self.lease = self.lease, None
         if lease is not None:
             return lease
-        assert self.error is not None, "taken before it was answered"
-        raise self.error
+        error, self.error = self.error, None
+        assert error is not None, "taken before it was answered"
+        try:
+            raise error
+        finally:
+            del error  # or it and this frame would keep each other, and the caller's, alive
 
 
 @dataclass(slots=True)

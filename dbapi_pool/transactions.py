@@ -89,17 +89,27 @@ def run(
     lasti: int,
 ) -> T:
     """Run `fn` in a transaction, up to `retries` times more if that may help."""
-    attempt = 0
-    while True:
+    for attempt in range(retries):
         try:
-            with _begin_or_again(pool, terms, code, lasti) as conn:
-                result = _once(pool, fn, conn)
-            return result
-        except _Again as again:
-            if attempt >= retries:
-                raise again.error from again.error.__cause__
-        pool._sleep(_backoff(attempt, pool._chance()))
-        attempt += 1
+            return _try(pool, fn, terms, code, lasti)
+        except _Again:
+            pause = _backoff(attempt, pool._chance())
+        pool._sleep(pause)
+    try:
+        return _try(pool, fn, terms, code, lasti)
+    except _Again as again:
+        last = again.error
+    try:
+        raise last
+    finally:
+        del last  # or it and this frame would keep each other alive
+
+
+def _try(
+    pool: Pool, fn: Callable[[PooledConnection], T], terms: Terms, code: CodeType, lasti: int
+) -> T:
+    with _begin_or_again(pool, terms, code, lasti) as conn:
+        return _once(pool, fn, conn)
 
 
 def _begin_or_again(pool: Pool, terms: Terms, code: CodeType, lasti: int) -> PooledConnection:

@@ -93,7 +93,7 @@ class Line(deque[Any]):
     def append(self, waiter: Any) -> None:
         super().append(waiter)
         self.joins[waiter.thread] += 1
-        self.turns[id(waiter)] = (len(self.turns), waiter)
+        self.turns.setdefault(id(waiter), (len(self.turns), waiter))  # once for all
 
     def popleft(self) -> Any:
         waiter = super().popleft()
@@ -161,6 +161,8 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
 TIMEOUTS = (None, 0, 0.5, 3.0, 20.0)
 SPANS = (0.01, 0.6, 1.0, 3.0, 12.0, 130.0)
 STATEMENTS = ("SELECT 1", "SELECT 1, 2", "INSERT", "UPDATE", "BEGIN", "SET role = admin", "CREATE")
+ATTRIBUTES = ("autocommit", "note", "invented")
+ENDS = ("commit", "rollback")
 FAILING = (
     "connect", "close", "cursor", "execute", "fetch", "commit", "rollback", "is_alive", "ping",
     "reset", "begin",
@@ -487,6 +489,11 @@ class World:
         self.outdated = self.fake.opened
         self.attempt(self.pool.drain)
 
+    def warm_up(self, count: int, timeout: float) -> None:
+        """Have connections opened."""
+        act = functools.partial(self.pool.warm_up, count, timeout)
+        self.attempt(act, PoolSettingError, *NOT_LENT)
+
     def open_gate(self, open_it: bool) -> None:
         """Resume, or suspend."""
         if not self.closed:
@@ -646,7 +653,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.kind = kind
         self.world: World
 
-    @initialize(options=pool_settings(), rest_every=st.integers(1, 4), count=st.integers(0, 5))
+    @initialize(options=pool_settings(), rest_every=st.integers(1, 4), count=st.integers(1, 5))
     def open(self, options: dict[str, Any], rest_every: int, count: int) -> None:
         self.world = World(self.kind, options, rest_every)
         self.threads_borrow(None, count)
@@ -683,11 +690,10 @@ class PoolMachine(RuleBasedStateMachine):
     # -- checkin ----------------------------------------------------------------------------------
 
     @somebody_holds
-    @rule(which=WHICH, how=st.sampled_from(("close", "close", *RETURNS)), again=st.booleans())
-    def checkin(self, which: int, how: str, again: bool) -> None:
+    @rule(which=WHICH, how=st.sampled_from(("close", "close", *RETURNS)), again=st.integers(0, 2))
+    def checkin(self, which: int, how: str, again: int) -> None:
         self.world.give_back(which, RETURNS[how])
-        if again:
-            self.world.start(self.world.try_to_borrow, None)
+        self.threads_borrow(None, again)
 
     @somebody_holds
     @rule(which=WHICH, then=st.sampled_from(("interrupt", "restart", "drain", "suspend", "resize")))
@@ -745,17 +751,15 @@ class PoolMachine(RuleBasedStateMachine):
         self.world.use(which, run)
 
     @somebody_holds
-    @rule(which=WHICH, name=st.sampled_from(("autocommit", "note", "invented")), raw=st.booleans())
-    def change_an_attribute(self, which: int, name: str, raw: bool) -> None:
+    @rule(which=WHICH, what=st.sampled_from((*ATTRIBUTES, *ENDS)), raw=st.booleans())
+    def change_an_attribute_or_end_the_transaction(self, which: int, what: str, raw: bool) -> None:
         def change(handle: Any) -> None:
-            setattr(handle.driver_connection if raw else handle, name, True)
+            if what in ENDS:
+                getattr(handle, what)()
+            else:
+                setattr(handle.driver_connection if raw else handle, what, True)
 
         self.world.use(which, change)
-
-    @somebody_holds
-    @rule(which=WHICH, how=st.sampled_from(("commit", "rollback")))
-    def end_the_transaction(self, which: int, how: str) -> None:
-        self.world.use(which, lambda handle: getattr(handle, how)())
 
     @precondition(lambda self: self.world.stale)
     @rule(which=WHICH)
@@ -816,24 +820,21 @@ class PoolMachine(RuleBasedStateMachine):
         self.world.settle()
 
     @not_closed
-    @rule(max_size=st.integers(1, 4), min_size=st.none() | st.integers(0, 2))
-    def resize(self, max_size: int, min_size: int | None) -> None:
-        self.world.resize(max_size, min_size)
-
-    @rule()
-    def drain(self) -> None:
-        self.world.drain()
-
-    @not_closed
-    @rule(open_it=st.booleans())
-    def suspend_or_resume(self, open_it: bool) -> None:
-        self.world.open_gate(open_it)
-
-    @not_closed
-    @rule(count=st.none() | st.integers(0, 4), timeout=st.sampled_from((0, 2.0)))
-    def warm_up(self, count: int | None, timeout: float) -> None:
-        pool = self.world.pool
-        self.world.attempt(lambda: pool.warm_up(count, timeout), PoolSettingError, *NOT_LENT)
+    @rule(
+        max_size=st.integers(1, 4),
+        min_size=st.none() | st.integers(0, 2),
+        instead=st.sampled_from((None, "suspend", "resume", "resume", "warm up", "drain")),
+    )
+    def resize_or(self, max_size: int, min_size: int | None, instead: str | None) -> None:
+        world = self.world
+        if instead == "drain":
+            world.drain()
+        elif instead == "warm up":
+            world.warm_up(max_size, float(min_size or 0))
+        elif instead is not None:
+            world.open_gate(instead == "resume")
+        else:
+            world.resize(max_size, min_size)
 
     @not_closed
     @precondition(lambda self: self.world.steps > STEPS / 2)
