@@ -29,6 +29,7 @@ BACKOFF_MOST = 1.0
 _HANDS = 32  # threads that close and ping; an opener has a thread of its own
 _GOOD_FOR = 1.0  # seconds that a ping or an opening counts, whatever `ping_after` is
 _SEARCH_EVERY = 10.0  # seconds at least between two garbage collections
+_COME_OUT = 0.02  # seconds between two looks whether a thread has come out of the driver
 _LOOK_AGAIN = 1.0  # seconds between two looks while somebody waits: a safety net, not a clock
 
 
@@ -325,11 +326,19 @@ class Keeper:
 
     def _close(self, lease: Lease) -> None:
         try:
+            self._wait_for_others(lease.member)
             self._driver.close(lease.member.conn)
         except Exception as exc:
             log.debug("%s: closing raised %s", self._name, type(exc).__name__)
         finally:
             self.vacate(lease)
+
+    def _wait_for_others(self, member: Member) -> None:
+        """Let a thread that is still inside a call come out, for a while: few drivers stand being
+        closed under one."""
+        end = self._system.monotonic() + self._options.ping_timeout
+        while member.in_call and self._system.monotonic() < end:
+            self._system.sleep(_COME_OUT)
 
     def vacate(self, lease: Lease) -> None:
         """The place is empty: whoever waits may have it."""

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from dbapi_pool import Pool, PooledConnection, PoolError, PoolTimeout
+from dbapi_pool.drivers import Driver
 from dbapi_pool.system import System
 from dbapi_pool.testing import FakeConnection, FakeCursor, FakeDriver, VirtualClock
 
@@ -309,6 +310,158 @@ def test_a_creator_is_named_without_its_arguments() -> None:
         pool.connection()
     assert "connect" in str(caught.value)
     assert "canary" not in str(caught.value)
+
+
+class Delegating:
+    """A connection that hands every attribute of another on, as tracing libraries do."""
+
+    def __init__(self, inner: FakeConnection) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+def test_methods_that_a_connection_delegates_are_fenced_too(
+    make_pool: MakePool, fake: FakeDriver
+) -> None:
+    def connect() -> Any:
+        return Delegating(fake.connect())
+
+    pool = make_pool(connect, max_size=1, driver=Driver(FakeConnection))
+    conn = pool.connection()
+    kept = conn.cursor, conn.callproc if hasattr(conn, "callproc") else conn.execute
+    cursor = conn.cursor()
+    conn.close()
+
+    for use in (kept[0], lambda: kept[1]("SELECT 1"), lambda: cursor.execute("SELECT 1")):
+        with pytest.raises(fake.InterfaceError):
+            use()
+
+
+def test_a_suspended_generator_ends_before_the_next_borrower_comes(
+    make_pool: MakePool, fake: FakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Dumping(FakeConnection):
+        def dump(self) -> Iterator[int]:
+            try:
+                yield 1
+            finally:
+                self.execute("SELECT 'end of dump'")
+
+    monkeypatch.setattr("dbapi_pool.testing.fake.FakeConnection", Dumping)
+    pool = make_pool(max_size=1)
+    conn = pool.connection()
+    rows = conn.dump()
+    next(rows)
+    conn.close()
+    before = list(fake.executed)
+    assert "SELECT 'end of dump'" in [sql for _, sql in before]
+
+    with pool.connection(), pytest.raises(fake.InterfaceError):
+        next(rows)
+    del rows
+    assert fake.executed == before
+
+
+def test_a_context_that_was_entered_and_not_left_costs_the_connection(
+    make_pool: MakePool, fake: FakeDriver, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dbapi_pool.testing.fake.FakeConnection", Rich)
+    pool = make_pool(max_size=1)
+    conn = pool.connection()
+    conn.transaction().__enter__()
+    conn.close()
+    clock.run()
+    assert pool.stats().closed == {"broken": 1}
+
+
+def test_a_connection_returned_while_another_thread_is_inside_a_call_is_not_lent_again(
+    make_pool: MakePool, fake: FakeDriver, clock: VirtualClock
+) -> None:
+    pool = make_pool(max_size=1)
+    conn = pool.connection()
+    cursor = conn.cursor()
+    fake.on("execute", delay=3.0, times=1)
+    inside = clock.start(cursor.execute, "SELECT 1")
+    clock.run()
+
+    conn.close()
+    clock.advance(1.0)
+    assert fake.open == 1  # not closed under that thread
+    clock.advance(5.0)
+    assert fake.open == 0
+    assert pool.stats().closed == {"busy": 1}
+    assert inside.done
+
+
+def test_detaching_what_another_thread_returned_at_the_same_moment_takes_nothing(
+    make_pool: MakePool, fake: FakeDriver
+) -> None:
+    pool = make_pool(max_size=1)
+    conn = pool.connection()
+    conn.close()
+    with pool.connection() as other:
+        with pytest.raises(fake.InterfaceError):
+            conn.detach()
+        other.execute("SELECT 1")
+
+
+# -- the keeper -----------------------------------------------------------------------------------
+
+
+def test_the_housekeeper_survives_its_own_errors(
+    make_pool: MakePool,
+    fake: FakeDriver,
+    clock: VirtualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pool = make_pool(max_size=1, idle_timeout=10.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(pool._keeper, "_retire_idle", lambda now: 1 / 0)
+        pool.connection().close()
+        clock.advance(5.0)
+    assert "the housekeeper failed and goes on" in caplog.text
+    clock.advance(20.0)
+    assert fake.open == 0
+
+
+def test_an_error_that_cannot_be_copied_is_told_all_the_same(
+    make_pool: MakePool, fake: FakeDriver
+) -> None:
+    class Uncopyable(fake.OperationalError):  # type: ignore[misc,name-defined]
+        def __copy__(self) -> None:
+            raise ValueError("no")
+
+    pool = make_pool(max_size=1)
+    fake.on("connect", error=Uncopyable("why"), times=1)
+    with pytest.raises(Uncopyable, match="why"):
+        pool.connection()
+
+
+def test_an_interrupted_warm_up_asks_for_nothing_any_more(
+    make_pool: MakePool, fake: FakeDriver, clock: VirtualClock
+) -> None:
+    pool = make_pool(max_size=4, idle_timeout=10.0)
+    fake.on("connect", delay=1.0)
+    warming = clock.start(pool.warm_up)
+    clock.run()
+    warming.throw(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        warming.result()
+    clock.advance(60.0)
+    assert fake.open == 0
+
+
+def test_the_last_handle_of_a_dropped_pool_closes_its_connection(
+    fake: FakeDriver, clock: VirtualClock
+) -> None:
+    conn = Pool(fake, driver=fake.driver(), clock=clock).connection()
+    assert fake.open == 1
+    del conn
+    clock.advance(5.0)
+    assert fake.open == 0
 
 
 # -- sizes that change meanwhile ------------------------------------------------------------------
