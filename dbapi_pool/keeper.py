@@ -135,7 +135,9 @@ class Keeper:
         Raises `RuntimeError` if a thread is needed and there is none to be had.
         """
         self.keep_house()
-        if self._driver.local:
+        if self._driver.local:  # who waits opens, but nobody waits for what `min_size` lacks
+            if self._ledger.min_size and self._ledger.census().open < self._ledger.min_size:
+                self._signal.set()
             return
         while (lease := self._claim()) is not None:
             job = functools.partial(self._opener, lease)
@@ -392,8 +394,8 @@ class Keeper:
         """As `tick`; whatever goes wrong in it, the housekeeper goes on."""
         try:
             return self.tick()
-        except Exception:
-            log.exception("%s: the housekeeper failed and goes on", self._name)
+        except BaseException as exc:  # this thread is ours alone
+            log.error("%s: the housekeeper failed and goes on: %r", self._name, exc)
             return _LOOK_AGAIN
 
     def tick(self) -> float | None:
@@ -461,8 +463,14 @@ class Keeper:
         for lease in ledger.take_idle(lambda member: member.doom is not None):
             self.retire(lease, lease.member.doom)
         self.retire_all(ledger.take_idle(lambda member: now >= member.expires), "lifetime")
+        if not self._driver.expendable:
+            return
+        most = self._options.max_idle
+        if most is not None:  # what was opened or checked for somebody who then left
+            surplus = max(len(ledger.idle) - most, 0)
+            self.retire_all(ledger.take_idle(lambda member: True, surplus), "surplus")
         after = self._options.idle_timeout
-        if after is None or not self._driver.expendable:
+        if after is None:
             return
         spare = ledger.census().open - ledger.min_size
         old = ledger.take_idle(lambda member: now >= member.returned + after, max(spare, 0))

@@ -175,7 +175,7 @@ class Ledger:
             if self.gate is CLOSED:
                 raise PoolClosed
             lent = len(self._census().lent) if self.gate is OPEN else self.max_size
-            ahead = len(self.waiters) - (self.max_size - lent)
+            ahead = len(self.waiters) - max(self.max_size - lent, 0)
             if ahead >= 0 and not waiter.patient:
                 raise PoolTimeout
             if max_waiting is not None and ahead >= max_waiting:
@@ -378,10 +378,15 @@ class Ledger:
             self._serve()
 
     def excess(self) -> int:
-        """How many places are occupied above the bound, after it was lowered."""
+        """How many members are too many, after the bound was lowered: those that are to stay, and
+        those that are being opened."""
         if len(self.places) <= self.max_size:
             return 0
-        return max(0, self.census().occupied - self.max_size)
+        census = self.census()
+        closing = census.tasks[CLOSING]
+        members = [place.member for place in self.places if place not in closing]
+        staying = sum(member is not None and member.doom is None for member in members)
+        return max(0, staying + len(census.tasks[OPENING]) - self.max_size)
 
     def shut(self, gate: str | None) -> bool:
         """Open, suspend or close the pool; False if it is closed, which is for ever."""

@@ -364,6 +364,8 @@ class Pool:
         # Looked at after `due` was set: who dooms a member sets `due` after `doom`.
         if member.doom is not None or now >= member.expires:
             self.discard(lease, member.doom or "lifetime")
+        elif self._ledger.excess():
+            self.discard(lease, "resized")
         elif self._max_idle is not None and self._is_surplus():
             self.discard(lease, "surplus")
         else:
@@ -375,7 +377,8 @@ class Pool:
 
     def _is_surplus(self) -> bool:
         ledger = self._ledger
-        return len(ledger.idle) >= (self._max_idle or 0) and not ledger.waiters
+        full = len(ledger.idle) >= (self._max_idle or 0) and not ledger.waiters
+        return full and self._source.driver.expendable
 
     def _clean(self, lease: Lease, member: Member, work: Work) -> str | None:
         cleaner = Cleaner(self._source.driver, self._options.reset, self._options.setup)
@@ -504,7 +507,14 @@ class Pool:
         return timeout
 
     def drain(self) -> None:
-        """Replace every connection: idle ones are closed now, lent ones when they come back."""
+        """Replace every connection: idle ones are closed now, lent ones when they come back.
+
+        Raises `PoolError` for a database in memory, whose data would go with them.
+        """
+        if not self._source.driver.expendable:
+            raise self._error(
+                PoolError, f"{self.name}: draining would lose the data, which is in the connections"
+            )
         self._ledger.generation += 1
         for place in tuple(self._ledger.places):
             _doom(place.member, "drained")

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from dbapi_pool import Pool
-from dbapi_pool.testing import FakeDriver, VirtualClock
+from dbapi_pool.drivers import Driver
+from dbapi_pool.testing import FakeConnection, FakeDriver, VirtualClock
 
 MakePool = Callable[..., Pool]
 
@@ -233,3 +234,14 @@ def test_a_cleaning_that_hangs_is_cut_and_keeps_nobody_else(
 
     assert returning.done
     assert pool.stats().closed == {"broken": 1}
+
+
+def test_an_unknown_driver_whose_attribute_was_changed_costs_the_connection(
+    make_pool: MakePool, fake: FakeDriver, clock: VirtualClock
+) -> None:
+    pool = make_pool(max_size=1, driver=Driver(FakeConnection))
+    with pool.connection() as conn:
+        conn.autocommit = True
+    with pool.connection() as conn:
+        assert conn.autocommit is False
+    assert pool.stats().closed == {"session changed": 1}

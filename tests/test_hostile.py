@@ -422,7 +422,7 @@ def test_the_housekeeper_survives_its_own_errors(
         patch.setattr(pool._keeper, "_retire_idle", lambda now: 1 / 0)
         pool.connection().close()
         clock.advance(5.0)
-    assert "the housekeeper failed and goes on" in caplog.text
+    assert "the housekeeper failed and goes on: ZeroDivisionError" in caplog.text
     clock.advance(20.0)
     assert fake.open == 0
 

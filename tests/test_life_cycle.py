@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dbapi_pool import Pool, PoolClosed, PoolSettingError, PoolTimeout
+from dbapi_pool import Pool, PoolClosed, PoolError, PoolSettingError, PoolTimeout
 from dbapi_pool.drivers import hookimpl, registry
 from dbapi_pool.testing import FakeDriver, VirtualClock
 
@@ -297,6 +297,49 @@ def test_data_that_lives_in_the_connection_is_not_retired_for_its_age(
         pool.connection().close()
         clock.advance(100.0)
     assert pool.stats().opened == 1
+
+
+def test_draining_does_not_throw_data_away(make_pool: MakePool, fake: FakeDriver) -> None:
+    pool = make_pool(max_size=1, driver=fake.driver(local=True, expendable=False))
+    pool.connection().close()
+    with pytest.raises(PoolError, match="lose the data"):
+        pool.drain()
+    assert pool.stats().opened == 1
+
+
+def test_what_was_opened_for_somebody_who_left_counts_for_max_idle(
+    make_pool: MakePool, fake: FakeDriver, clock: VirtualClock
+) -> None:
+    pool = make_pool(max_size=4, max_idle=1, idle_timeout=20.0)
+    fake.on("connect", delay=2.0)
+    for _ in range(4):
+        clock.start(pool.connection, 1.0)
+    clock.advance(10.0)
+    assert pool.stats().idle == 1
+
+
+def test_after_shrinking_max_waiting_counts_those_who_wait(
+    make_pool: MakePool, clock: VirtualClock
+) -> None:
+    pool = make_pool(max_size=3, max_waiting=2)
+    lent = [pool.connection() for _ in range(3)]
+    pool.resize(max_size=1)
+    waiting = [clock.start(pool.connection) for _ in range(2)]
+    clock.run()
+    assert pool.stats().waiting == 2
+    for handle in lent:
+        handle.close()
+    for task in waiting:
+        task.result().close()
+
+
+def test_a_local_driver_keeps_min_size_without_delay(
+    make_pool: MakePool, fake: FakeDriver, clock: VirtualClock
+) -> None:
+    pool = make_pool(min_size=2, max_size=2, local=True)
+    pool.connection().invalidate()
+    clock.run()
+    assert fake.open == 2
 
 
 def test_stats_are_frozen_consistent_and_ready_for_json(

@@ -190,7 +190,10 @@ class Driver:
         return None
 
     def restore(self, conn: Any, snapshot: Any) -> None:
-        """Put back the attributes that differ from `snapshot`. Called after the rollback."""
+        """Put back the attributes that differ from `snapshot`. Called after the rollback.
+
+        Portable default: none known, so the pool closes a connection whose attributes were changed.
+        """
 
     def reset_session(self, conn: Any) -> bool:
         """Bring the session on the server back to what it was when connected.
