@@ -254,6 +254,8 @@ class Keeper:
         """A member that was opened or checked is free, unless it became unwanted meanwhile."""
         if lease.member.doom is not None:
             self.retire(lease, lease.member.doom)
+        elif self._ledger.excess():
+            self.retire(lease, "resized")
         else:
             self.put(lease)
 

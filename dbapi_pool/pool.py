@@ -30,7 +30,7 @@ from .errors import (
 from .events import Events
 from .handles import PooledConnection, lend
 from .keeper import Alarm, Keeper
-from .ledger import CHECKING, CLEANING, CLOSED, OPEN, SUSPENDED, Lease, Ledger, Waiter
+from .ledger import CLEANING, CLOSED, OPEN, SUSPENDED, Lease, Ledger, Waiter
 from .member import AT_ONCE, NEVER, Member, Work
 from .options import Options, Reset, Setup, check_count, check_timeout
 from .source import Source
@@ -522,7 +522,7 @@ class Pool:
         self._keeper.wish()
 
     def resize(self, max_size: int | None = None, min_size: int | None = None) -> None:
-        """Change the sizes. What is too many is closed: idle ones now, lent ones on return."""
+        """Change the sizes. What is too many is closed: idle ones now, then those that come back."""
         changed = replace(
             self._options,
             max_size=self.max_size if max_size is None else max_size,
@@ -533,10 +533,6 @@ class Pool:
         ledger.max_size, ledger.min_size = changed.max_size, changed.min_size
         gone = ledger.take_idle(lambda member: True, ledger.excess())
         self._keeper.retire_all(gone, "resized")
-        census = ledger.census()
-        busy = [*census.lent, *census.tasks[CLEANING], *census.tasks[CHECKING]]
-        for place in busy[: max(census.open - changed.max_size, 0)]:
-            _doom(place.member, "resized")
         ledger.serve()
         self._keeper.wish()
 

@@ -203,6 +203,7 @@ class Borrower:
     timeout: float | None
     mishaps: int  # what had gone wrong in the pool when it began
     gate: tuple[str, int]  # the pool's state when it began, and how often that had changed
+    resized: int  # how often the pool was resized before
 
     @property
     def deadline(self) -> float:
@@ -244,6 +245,7 @@ class World:
         self.closed = False
         self.suspended = False
         self.gate_moves = 0
+        self.resized = 0
         self.pool = Pool(self._connect, driver=self._driver(), clock=self.clock, **options)
         self.inside = Inside(self.pool, self.complaints)
 
@@ -312,7 +314,14 @@ class World:
             timeout = self.options["checkout_timeout"]
         joined = self.inside.line.joins[me]
         borrower = Borrower(
-            self._event()[0], me, self.now(), joined, timeout, self._mishaps(), self._gate()
+            turn=self._event()[0],
+            thread=me,
+            began=self.now(),
+            joined=joined,
+            timeout=timeout,
+            mishaps=self._mishaps(),
+            gate=self._gate(),
+            resized=self.resized,
         )
         self.borrowing.append(borrower)
         return borrower
@@ -353,6 +362,7 @@ class World:
         number = handle.number
         assert number not in self.owners, "one member for two borrowers"
         assert number > self.outdated, "a drained connection was lent"
+        assert len(self.owners) < self.pool.max_size or borrower.resized < self.resized, "too many"
         conn = {conn.number: conn for conn in self.fake.connections}[number]
         self._judge_turn(borrower)
         self._judge_age(number)
@@ -503,6 +513,7 @@ class World:
     def resize(self, max_size: int, min_size: int | None) -> None:
         """Change the sizes, if they go together."""
         self.limit = max(self.limit, self.pool.max_size)
+        self.resized += 1
         self.attempt(lambda: self.pool.resize(max_size, min_size), PoolSettingError)
 
     def drain(self) -> None:
