@@ -378,15 +378,12 @@ class Ledger:
             self._serve()
 
     def excess(self) -> int:
-        """How many members are too many, after the bound was lowered: those that are to stay, and
-        those that are being opened."""
+        """How many connections are open or opening above the bound, after it was lowered. Those that
+        are being closed do not count."""
         if len(self.places) <= self.max_size:
             return 0
         census = self.census()
-        closing = census.tasks[CLOSING]
-        members = [place.member for place in self.places if place not in closing]
-        staying = sum(member is not None and member.doom is None for member in members)
-        return max(0, staying + len(census.tasks[OPENING]) - self.max_size)
+        return max(0, census.open + len(census.tasks[OPENING]) - self.max_size)
 
     def shut(self, gate: str | None) -> bool:
         """Open, suspend or close the pool; False if it is closed, which is for ever."""
