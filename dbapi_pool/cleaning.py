@@ -24,7 +24,7 @@ def run_setup(driver: Driver, conn: Any, setup: Setup) -> None:
         return
     if callable(setup):
         setup(conn)
-        conn.commit()
+        driver.commit(conn)
     else:
         driver.run_setup(conn, [setup] if isinstance(setup, str) else setup)
 
@@ -69,7 +69,7 @@ class Cleaner:
         if self._needs_rollback(conn, work):
             driver.rollback(conn)
         if self._reset != "transaction" and (work.session or self._reset == "always"):
-            if not driver.reset_session(conn):
+            if not driver.reset_session(conn, member.snapshot):
                 return SESSION
             run_setup(driver, conn, self._setup)
             work.attributes = True
@@ -81,4 +81,6 @@ class Cleaner:
 
     def _needs_rollback(self, conn: Any, work: Work) -> bool:
         open_ = self._driver.in_transaction(conn)
-        return work.pending if open_ is None else open_
+        if open_ is None or work.session:
+            return work.pending or bool(open_)
+        return open_

@@ -141,18 +141,18 @@ class PooledConnection:
 
     def commit(self) -> None:
         """Commit the transaction."""
-        self._end("commit")
+        self._end(_commit)
 
     def rollback(self) -> None:
         """Roll the transaction back."""
-        self._end("rollback")
+        self._end(_roll_back)
 
-    def _end(self, how: str) -> None:
+    def _end(self, act: Callable[[Lease], None]) -> None:
         lease = self._lease
         work = _work_of(self, lease)
         work.inside += 1
         try:
-            getattr(lease.member.conn, how)()
+            act(lease)
         except BaseException as exc:
             failed(self, exc)
             raise
@@ -255,6 +255,14 @@ def _work_of(handle: PooledConnection, lease: Lease) -> Work:
     return pool.begin_work(lease.member)  # type: ignore[no-any-return]
 
 
+def _commit(lease: Lease) -> None:
+    lease.pool.driver.commit(lease.member.conn)
+
+
+def _roll_back(lease: Lease) -> None:
+    lease.member.conn.rollback()
+
+
 def _is_method(conn: Any, name: str, value: Any) -> bool:
     """Whether an attribute is a method of the connection, or of one that it delegates to; not if it
     is a value that happens to be callable (sqlite3's `row_factory`)."""
@@ -278,6 +286,7 @@ class FencedCall:
         lease = self._handle._lease
         conn = lease.member.conn
         work = _work_of(self._handle, lease)
+        work.pending = True
         if not self._harmless:
             work.unseen()
         work.inside += 1

@@ -209,6 +209,8 @@ class Keeper:
         self._failures = min(self._failures + 1, 30)
         self._retry_at = self._system.monotonic() + wait * (0.5 + 0.5 * self._system.random())
         self._ledger.inline = self._driver.local
+        if self._driver.is_server_wide(exc):
+            self.suspect_all()
         log.info("%s: cannot connect: %s", self._name, type(exc).__name__)
 
     def is_transient(self, exc: BaseException) -> bool:

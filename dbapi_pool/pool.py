@@ -340,7 +340,7 @@ class Pool:
         return member.work
 
     def _may_change_session(self, sql: Any) -> bool:
-        return self._options.reset == "auto" and self._source.driver.may_change_session(sql)
+        return self._options.reset != "none" and self._source.driver.may_change_session(sql)
 
     def check_in(self, lease: Lease) -> None:
         """A borrower is done with it: clean it, then pass it on or retire it."""
@@ -421,10 +421,17 @@ class Pool:
         """A call on the driver's connection raised; a connection that is lost comes not back."""
         member = lease.member
         driver = self._source.driver
-        if isinstance(exc, Exception):
-            lost = driver.is_disconnect(exc, member.conn)
-        else:  # cut in the middle of a conversation with a server, it cannot be resumed
+        if not isinstance(exc, Exception):
+            # Cut in the middle of a conversation with a server, it cannot be resumed.
             lost = not driver.local
+        elif driver.is_disconnect(exc, member.conn):
+            lost = True
+        else:
+            lost = driver.is_failover(exc, member.conn)
+            if lost and member.doom is None:  # the first one to notice
+                self._replace_all("failover")
+            elif driver.is_server_wide(exc):
+                self._keeper.suspect_all()
         if lost:
             self.begin_work(member).broken = True
 
@@ -515,11 +522,16 @@ class Pool:
             raise self._error(
                 PoolError, f"{self.name}: draining would lose the data, which is in the connections"
             )
+        self._replace_all("drained")
+        self._keeper.wish()
+
+    def _replace_all(self, reason: str) -> None:
+        if not self._source.driver.expendable:
+            return
         self._ledger.generation += 1
         for place in tuple(self._ledger.places):
-            _doom(place.member, "drained")
-        self._keeper.retire_all(self._ledger.take_idle(lambda member: True), "drained")
-        self._keeper.wish()
+            _doom(place.member, reason)
+        self._keeper.retire_all(self._ledger.take_idle(lambda member: True), reason)
 
     def resize(self, max_size: int | None = None, min_size: int | None = None) -> None:
         """Change the sizes. What is too many is closed: idle ones now, then those that come back."""

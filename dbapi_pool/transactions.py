@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from types import CodeType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .drivers.base import Driver
 from .errors import CommitOutcomeUnknown, PoolError, PoolSettingError, for_driver
 from .handles import PooledConnection
 
@@ -67,9 +68,10 @@ def begin(pool: Pool, terms: Terms, code: CodeType, lasti: int) -> PooledConnect
         lease = handle._lease
         work = pool.begin_work(lease.member)
         work.pending = True
-        if terms.isolation is not None or terms.readonly is not None:
+        driver = pool.driver
+        if type(driver).begin is not Driver.begin:  # which changes nothing
             work.attributes = True
-        pool.driver.begin(lease.member.conn, terms.isolation, terms.readonly, terms.options)
+        driver.begin(lease.member.conn, terms.isolation, terms.readonly, terms.options)
     except ValueError as exc:
         handle.close()
         raise PoolSettingError(str(exc)) from exc

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from dbapi_pool import CommitOutcomeUnknown, Pool, PoolTimeout
-from dbapi_pool.testing import FakeDriver, VirtualClock
+from dbapi_pool.testing import FakeConnection, FakeDriver, FakeDriverPlugin, VirtualClock
 
 MakePool = Callable[..., Pool]
 
@@ -309,3 +309,91 @@ def test_transaction_is_one_lease_and_one_transaction(
         raise ValueError("stop")
     assert (fake.commits, fake.rollbacks) == (1, 1)
     assert pool.stats().in_use == 0
+
+
+# -- what a driver says about an error that leaves the connection alive -----------------------------
+
+
+class Telling(FakeDriverPlugin):
+    """A plugin whose server says in words what has happened to it."""
+
+    def is_failover(self, exc: BaseException, conn: FakeConnection) -> bool:
+        return "read-only" in str(exc)
+
+    def is_server_wide(self, exc: BaseException) -> bool:
+        return "shutting down" in str(exc)
+
+
+def fail(pool: Pool, fake: FakeDriver, text: str) -> None:
+    """One lease whose statement fails with `text`."""
+    with pool.connection() as conn:
+        fake.on("execute", error=fake.OperationalError(text), times=1)
+        with pytest.raises(fake.OperationalError, match=text):
+            conn.execute("INSERT")
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_a_server_that_turned_read_only_costs_one_error_and_every_connection_to_it(
+    make_pool: MakePool, fake: FakeDriver, local: bool
+) -> None:
+    pool = make_pool(max_size=3, driver=Telling(fake, local=local))
+    pool.warm_up()
+    other = pool.connection()
+    fail(pool, fake, "read-only")
+    other.close()
+
+    assert pool.stats().closed == {"broken": 1, "failover": 2}
+
+
+def test_a_failover_is_acted_upon_once_however_many_notice_it(
+    make_pool: MakePool, fake: FakeDriver
+) -> None:
+    pool = make_pool(max_size=3, driver=Telling(fake))
+    late = pool.connection()
+    fail(pool, fake, "read-only")
+    pool.warm_up()  # after the failover: these are good
+    with late:
+        fake.on("execute", error=fake.OperationalError("read-only"), times=1)
+        with pytest.raises(fake.OperationalError):
+            late.execute("INSERT")
+
+    assert pool.stats().closed == {"broken": 2}
+    assert pool.stats().idle == 2
+
+
+def test_a_database_in_memory_survives_what_looks_like_a_failover(
+    make_pool: MakePool, fake: FakeDriver
+) -> None:
+    pool = make_pool(max_size=2, driver=Telling(fake, local=True, expendable=False))
+    pool.warm_up()
+    fail(pool, fake, "read-only")
+
+    assert "failover" not in pool.stats().closed
+
+
+def test_a_sign_of_the_whole_server_has_the_idle_connections_pinged(
+    make_pool: MakePool, fake: FakeDriver
+) -> None:
+    pool = make_pool(max_size=2, driver=Telling(fake))
+    pool.warm_up()
+    fail(pool, fake, "constraint")
+    pool.connection().close()
+    assert fake.pings == 0
+
+    fail(pool, fake, "shutting down")
+    with pool.connection(), pool.connection():
+        assert fake.pings == 1  # the one that failed was not idle
+    assert not pool.stats().closed
+
+
+def test_a_connect_that_tells_of_the_whole_server_has_the_idle_ones_pinged(
+    make_pool: MakePool, fake: FakeDriver
+) -> None:
+    pool = make_pool(max_size=2, driver=Telling(fake))
+    pool.connection().close()
+    fake.on("connect", error=fake.OperationalError("shutting down"), times=1)
+    with pytest.raises(fake.OperationalError):
+        pool.warm_up()
+
+    pool.connection().close()
+    assert fake.pings == 1

@@ -9,7 +9,7 @@ import pytest
 
 from dbapi_pool import Pool
 from dbapi_pool.drivers import Driver
-from dbapi_pool.testing import FakeConnection, FakeDriver, VirtualClock
+from dbapi_pool.testing import FakeConnection, FakeDriver, FakeDriverPlugin, VirtualClock
 
 MakePool = Callable[..., Pool]
 
@@ -245,3 +245,62 @@ def test_an_unknown_driver_whose_attribute_was_changed_costs_the_connection(
     with pool.connection() as conn:
         assert conn.autocommit is False
     assert pool.stats().closed == {"session changed": 1}
+
+
+class Unsure(FakeDriverPlugin):
+    """Its word on transactions is worth nothing after a statement that it does not understand."""
+
+    def in_transaction(self, conn: FakeConnection) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("reset", ["auto", "transaction"])
+def test_a_no_transaction_is_not_believed_after_a_statement_that_may_do_anything(
+    make_pool: MakePool, fake: FakeDriver, reset: str
+) -> None:
+    pool = make_pool(max_size=1, driver=Unsure(fake), reset=reset)
+    leave(pool, "SELECT 1")
+    assert fake.rollbacks == 0
+    leave(pool, "CALL something")
+    assert fake.rollbacks == 1
+
+
+class Thorough(FakeDriverPlugin):
+    """A plugin that commits by other means than the driver's own."""
+
+    committed = 0
+
+    def commit(self, conn: FakeConnection) -> None:
+        self.committed += 1
+        super().commit(conn)
+
+
+def test_a_borrowers_commit_is_the_plugins(make_pool: MakePool, fake: FakeDriver) -> None:
+    plugin = Thorough(fake)
+    pool = make_pool(max_size=1, driver=plugin, setup="SET x = 1")
+    assert plugin.committed == 0
+    with pool.connection() as conn:
+        conn.execute("INSERT")
+        conn.commit()
+    assert plugin.committed == 2
+
+
+def test_a_harmless_method_may_begin_a_transaction(make_pool: MakePool, fake: FakeDriver) -> None:
+    class Plain(FakeDriverPlugin):
+        harmless = FakeDriverPlugin.harmless | {"begin"}
+
+        def in_transaction(self, conn: FakeConnection) -> None:
+            return None
+
+    class Connection(FakeConnection):
+        def begin(self) -> None:
+            """As PyMySQL has it."""
+
+    pool = make_pool(max_size=1, driver=Plain(fake))
+    with pool.connection() as conn:
+        conn.driver_connection.__class__ = Connection
+    rollbacks = fake.rollbacks
+    conn = pool.connection()
+    conn.begin()
+    conn.close()
+    assert (fake.rollbacks - rollbacks, pool.stats().opened) == (1, 1)

@@ -230,7 +230,7 @@ OPERATIONS: dict[str, Callable[[FakeDriver, FakeConnection], object]] = {
     "fetch": lambda fake, conn: conn.execute("SELECT 1").fetchone(),
     "is_alive": lambda fake, conn: fake.driver().is_alive(conn),
     "ping": lambda fake, conn: fake.driver().ping(conn),
-    "reset": lambda fake, conn: fake.driver().reset_session(conn),
+    "reset": lambda fake, conn: fake.driver().reset_session(conn, {}),
     "rollback": lambda fake, conn: conn.rollback(),
 }
 
@@ -438,7 +438,7 @@ def test_clean_means_as_at_the_snapshot(
     conn.autocommit = True
     plugin.snapshot(conn)
     fake.check_clean(conn)
-    plugin.reset_session(conn)
+    plugin.reset_session(conn, {})
     with pytest.raises(AssertionError, match="session is {}"):
         fake.check_clean(conn)
 
@@ -529,11 +529,11 @@ def test_a_reset_can_be_done_or_refused_or_fail(
     conn.session["tz"] = "utc"
     fake.on("reset", returns=False, times=1)
     fake.on("reset", error=fake.OperationalError, times=1)
-    assert plugin.reset_session(conn) is False
+    assert plugin.reset_session(conn, {}) is False
     with pytest.raises(fake.OperationalError):
-        plugin.reset_session(conn)
+        plugin.reset_session(conn, {})
     assert conn.session
-    assert plugin.reset_session(conn) is True
+    assert plugin.reset_session(conn, {}) is True
     assert (conn.session, fake.resets) == ({}, 1)
 
 

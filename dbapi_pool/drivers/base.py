@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from .facts import Server
 from .portable import PORTABLE
 from .sql import Classifier, Dialect
 
@@ -102,7 +103,7 @@ class Driver:
                 cursor.execute(sql)
         finally:
             cursor.close()
-        conn.commit()
+        self.commit(conn)
 
     def close(self, conn: Any) -> None:
         """Close it; whatever it holds open in this process is released."""
@@ -160,9 +161,18 @@ class Driver:
     def in_transaction(self, conn: Any) -> bool | None:
         """Whether a transaction is open, without a round trip; None: cannot say.
 
-        None makes the pool go by what it saw: work since the last commit or rollback.
+        None makes the pool go by what it saw: work since the last commit or rollback. False need
+        hold only while no statement ran that `may_change_session`: after one the pool rolls back
+        whatever this says, unless the borrower has ended the transaction.
         """
         return None
+
+    def commit(self, conn: Any) -> None:
+        """Commit a transaction however it was begun, also one begun by hand in autocommit mode.
+
+        This is what a borrower's `commit()` does.
+        """
+        conn.commit()
 
     def rollback(self, conn: Any) -> None:
         """End a transaction however it was begun, also one begun by hand in autocommit mode."""
@@ -171,9 +181,10 @@ class Driver:
     def begin(
         self, conn: Any, isolation: str | None, readonly: bool | None, options: Mapping[str, Any]
     ) -> None:
-        """Begin a transaction on a clean connection.
+        """Begin a transaction on a clean connection. `options`: whatever else the caller named.
 
-        Portable default: PEP 249's implicit one; refuses what it cannot give with `ValueError`.
+        It must be one that `commit` and `rollback` end; `restore` is called when the connection comes
+        back. Portable default: PEP 249's implicit one; refuses what it cannot give with `ValueError`.
         """
         asked = {"isolation": isolation, "readonly": readonly, **options}
         for name, value in asked.items():
@@ -195,11 +206,12 @@ class Driver:
         Portable default: none known, so the pool closes a connection whose attributes were changed.
         """
 
-    def reset_session(self, conn: Any) -> bool:
+    def reset_session(self, conn: Any, snapshot: Any) -> bool:
         """Bring the session on the server back to what it was when connected.
 
-        Called after the rollback and before `restore`. True: done, and the pool replays `setup`.
-        False: this driver cannot, so the pool closes the connection and opens another when needed.
+        Called after the rollback and before `restore`, with what `snapshot` gave. True: done, and
+        the pool replays `setup`. False: this driver cannot, so the pool closes the connection and
+        opens another when needed.
         """
         return False
 
@@ -225,6 +237,20 @@ class Driver:
         closed = getattr(conn, "closed", False)
         return isinstance(closed, (bool, int)) and bool(closed)
 
+    def is_failover(self, exc: BaseException, conn: Any) -> bool:
+        """Whether `exc` says that this server is no longer the one to write to: it has become
+        read-only, which the borrower did not ask for. The pool then replaces every connection. No
+        I/O."""
+        return False
+
+    def is_server_wide(self, exc: BaseException) -> bool:
+        """Whether `exc` is a sign that the server ends, or has ended, all its sessions. The pool then
+        pings the idle connections before it lends them. No I/O.
+
+        Not needed for errors for which `is_disconnect` says True: after those it does so anyway.
+        """
+        return False
+
     def is_transient(self, exc: BaseException) -> bool:
         """Whether a failed connect is worth another try. If not, the caller gets it at once."""
         return isinstance(exc, (ConnectionError, TimeoutError))
@@ -233,6 +259,15 @@ class Driver:
         """Whether the transaction was rolled back for a reason that a second try may not meet:
         serialization failure, deadlock, busy."""
         return False
+
+    # -- for people -------------------------------------------------------------------------------
+
+    def server(self, conn: Any) -> Server:
+        """What the server behind `conn` says about itself, for `dbapi-pool doctor`.
+
+        Reads only; round trips are fine. Portable default: nothing is known.
+        """
+        return Server()
 
     # -- handles ----------------------------------------------------------------------------------
 

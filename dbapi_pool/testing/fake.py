@@ -726,7 +726,7 @@ class FakeDriverPlugin(Driver):
             if getattr(conn, name, NOTHING) != value:
                 setattr(conn, name, value)
 
-    def reset_session(self, conn: FakeConnection) -> bool:
+    def reset_session(self, conn: FakeConnection, snapshot: Mapping[str, Any]) -> bool:
         """Forget the session's variables, all of them: also those of the pool's `setup`."""
         return conn._operate("reset", lambda: self._reset(conn))
 

@@ -339,7 +339,7 @@ class SQLiteDriver(Driver):
         if conn.isolation_level != snapshot.isolation_level:
             conn.isolation_level = snapshot.isolation_level
 
-    def reset_session(self, conn: Any) -> bool:
+    def reset_session(self, conn: Any, snapshot: Attributes) -> bool:
         """False for a file: closing and opening is quick, and cleaner than any cleaning.
 
         A database in memory would be lost, so its session is cleaned in place as well as SQLite

@@ -729,7 +729,7 @@ def test_attributes_that_are_the_same_are_not_set(opener: Opener) -> None:
 def test_a_files_session_is_reset_by_closing(opener: Opener) -> None:
     driver, conn = opener.driver()
 
-    assert not driver.reset_session(conn)
+    assert not driver.reset_session(conn, driver.snapshot(conn))
 
 
 MEMORY = [(":memory:", {}), ("file:dbapi_pool?mode=memory&cache=shared", {"uri": True}), ("", {})]
@@ -809,7 +809,7 @@ def test_a_session_in_memory_is_cleaned_in_place(
     dirty(conn)
     assert state(conn) != before
 
-    assert driver.reset_session(conn)
+    assert driver.reset_session(conn, driver.snapshot(conn))
 
     assert state(conn) == before
     assert caplog.records == []
@@ -819,8 +819,8 @@ def test_collations_of_a_session_in_memory_are_removed(memory: tuple[SQLiteDrive
     driver, conn = memory
     conn.create_collation("mine", lambda a, b: 0)
 
-    assert driver.reset_session(conn)
-    assert driver.reset_session(conn)
+    assert driver.reset_session(conn, driver.snapshot(conn))
+    assert driver.reset_session(conn, driver.snapshot(conn))
 
     with pytest.raises(sqlite3.OperationalError, match="no such collation"):
         conn.execute("SELECT * FROM t ORDER BY x COLLATE mine")
@@ -833,7 +833,7 @@ def test_callbacks_of_a_session_in_memory_are_removed(memory: tuple[SQLiteDriver
     conn.set_progress_handler(lambda: called.append("progress"), 1)
     conn.set_authorizer(lambda *action: sqlite3.SQLITE_DENY)
 
-    assert driver.reset_session(conn)
+    assert driver.reset_session(conn, driver.snapshot(conn))
     called.clear()
 
     assert count(conn) == 1
@@ -851,7 +851,7 @@ def test_functions_of_a_session_in_memory_are_removed(
     conn.create_function("mine", -1, lambda *x: x)
     conn.create_aggregate("total_of", 1, Total)
 
-    assert driver.reset_session(conn)
+    assert driver.reset_session(conn, driver.snapshot(conn))
 
     assert conn.execute(functions).fetchall() == before
     assert caplog.records == []
@@ -864,7 +864,7 @@ def test_functions_that_cannot_be_removed_are_logged(
     driver, conn = memory
     conn.create_function("mine", 1, lambda x: x)
 
-    assert driver.reset_session(conn)
+    assert driver.reset_session(conn, driver.snapshot(conn))
 
     assert "function mine/1 stays" in caplog.text
 
@@ -875,7 +875,7 @@ def test_a_built_in_function_that_was_replaced_is_logged(
     driver, conn = memory
     conn.create_function("lower", 1, lambda x: "mine")
 
-    assert driver.reset_session(conn)
+    assert driver.reset_session(conn, driver.snapshot(conn))
 
     assert "function lower/1 stays" in caplog.text
 
@@ -886,7 +886,7 @@ def test_limits_of_a_session_in_memory_are_restored(memory: tuple[SQLiteDriver, 
     before = conn.getlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH)
     conn.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, 100)
 
-    assert driver.reset_session(conn)
+    assert driver.reset_session(conn, driver.snapshot(conn))
 
     assert conn.getlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH) == before
 
@@ -896,7 +896,7 @@ def test_switches_of_a_session_in_memory_are_restored(memory: tuple[SQLiteDriver
     driver, conn = memory
     conn.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
 
-    assert driver.reset_session(conn)
+    assert driver.reset_session(conn, driver.snapshot(conn))
 
     assert not conn.getconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE)
 
@@ -908,7 +908,7 @@ def test_a_session_in_memory_without_autocommit_is_cleaned_too(opener: Opener) -
     conn.executescript("ATTACH ':memory:' AS aux; CREATE TEMP TABLE x(a); PRAGMA foreign_keys=1;")
     driver.rollback(conn)
 
-    assert driver.reset_session(conn)
+    assert driver.reset_session(conn, driver.snapshot(conn))
 
     assert conn.in_transaction
     assert value(conn, "SELECT count(*) FROM pragma_database_list WHERE name = 'aux'") == 0
@@ -926,7 +926,7 @@ def test_cleaning_works_with_any_factory(memory: tuple[SQLiteDriver, Any], attri
 
     setattr(conn, attribute, broken)
 
-    assert driver.reset_session(conn)
+    assert driver.reset_session(conn, driver.snapshot(conn))
 
     assert getattr(conn, attribute) is broken  # restore() is for that
     setattr(conn, attribute, None if attribute == "row_factory" else str)
@@ -940,7 +940,7 @@ def test_a_half_read_cursor_in_memory_is_logged_and_the_data_kept(
     cursor = conn.execute("SELECT 1 UNION ALL SELECT 2")
     cursor.fetchone()
 
-    assert driver.reset_session(conn)
+    assert driver.reset_session(conn, driver.snapshot(conn))
 
     assert "half-read" in caplog.text
     assert count(conn) == 1
