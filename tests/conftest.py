@@ -1,4 +1,4 @@
-"""Fixtures of the fast suite: a virtual clock, a fake driver that judges, and pools over both."""
+"""Fixtures: a virtual clock, a fake driver that judges, pools over both; and real servers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import servers
 
 from dbapi_pool import Pool
 from dbapi_pool.testing import FakeDriver, VirtualClock
@@ -46,3 +47,34 @@ def make_pool(clock: VirtualClock, fake: FakeDriver) -> Iterator[MakePool]:
         assert pool.close(), f"not everything was returned: {pool!r}"
     clock.run()
     fake.assert_no_leak()
+
+
+# -- real servers (tests/support/servers.py), started when first asked for -------------------------
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[servers.Server]:
+    """A PostgreSQL server that all tests share: leave it running."""
+    with servers.running(servers.PostgreSQL) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[servers.Server]:
+    """A MariaDB server that all tests share: leave it running."""
+    with servers.running(servers.MariaDB) as server:
+        yield server
+
+
+@pytest.fixture
+def own_postgresql() -> Iterator[servers.Server]:
+    """A PostgreSQL server for one test, which may stop, kill or freeze it."""
+    with servers.running(servers.PostgreSQL, own=True) as server:
+        yield server
+
+
+@pytest.fixture
+def own_mariadb() -> Iterator[servers.Server]:
+    """A MariaDB server for one test, which may stop, kill or freeze it."""
+    with servers.running(servers.MariaDB, own=True) as server:
+        yield server
