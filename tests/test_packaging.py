@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 import dbapi_pool
+import dbapi_pool_mysql
+import dbapi_pool_postgresql
 import dbapi_pool_sqlite
 
-PACKAGES = [dbapi_pool, dbapi_pool_sqlite]
+PACKAGES = [dbapi_pool, dbapi_pool_mysql, dbapi_pool_postgresql, dbapi_pool_sqlite]
 ROOT = Path(__file__).parents[1]
 TABLE_OF_SETTINGS = re.compile(r"^\| `([a-z_]+)` \| (\S+) \|", re.MULTILINE)
 # What handles ask of the pool, and a handle's class: public in name only.
@@ -78,10 +80,20 @@ def test_all_names_everything_public_that_the_package_itself_defines():
     assert mine <= set(dbapi_pool.__all__)
 
 
-def test_the_sqlite_plugin_is_found_by_its_entry_point():
+@pytest.mark.parametrize("plugin", PACKAGES[1:])
+def test_every_bundled_plugin_is_found_by_its_entry_point(plugin):
     points = {point.name: point for point in metadata.entry_points(group="dbapi_pool")}
 
-    assert points["sqlite"].load() is dbapi_pool_sqlite
+    assert points[plugin.__name__.removeprefix("dbapi_pool_")].load() is plugin
+
+
+def test_no_plugin_imports_its_driver_before_it_is_asked():
+    drivers = "{'sqlite3', 'psycopg2', 'psycopg', 'pymysql', 'MySQLdb', 'mysql', 'mariadb'}"
+    plugins = ", ".join(plugin.__name__ for plugin in PACKAGES[1:])
+
+    found = python("-c", f"import sys, {plugins}; print(sorted({drivers} & set(sys.modules)))")
+
+    assert found.stdout.strip() == "[]"
 
 
 def test_no_plugin_that_must_be_tested_is_missing():

@@ -44,6 +44,20 @@ PLUGIN_OF = {
 """The plugin (as `DBAPI_POOL_TEST_REQUIRE` names it) that serves a DB-API module."""
 
 
+FIXTURE_OF = {
+    module: {"postgresql": "postgresql", "mysql": "mariadb_server"}[plugin]
+    for module, plugin in PLUGIN_OF.items()
+    if plugin != "sqlite"
+}
+"""The pytest fixture with the server for a DB-API module."""
+
+OWN_FIXTURE_OF = {
+    module: {"postgresql": "own_postgresql", "mysql": "own_mariadb"}[PLUGIN_OF[module]]
+    for module in FIXTURE_OF
+}
+"""The one with a server for one test, which may break it."""
+
+
 # -- what may be missing ---------------------------------------------------------------------------
 
 
@@ -392,7 +406,9 @@ class MariaDB(Server):
     @staticmethod
     def program(*names: str) -> str | None:
         """One of its programs, under whichever name."""
-        found = (program(name, "/usr/sbin", "/usr/local/bin", "/opt/homebrew/bin") for name in names)
+        found = (
+            program(name, "/usr/sbin", "/usr/local/bin", "/opt/homebrew/bin") for name in names
+        )
         return next(filter(None, found), None)
 
     @classmethod
