@@ -276,22 +276,27 @@ class Keeper:
         self._crew.submit(functools.partial(self._check, lease))
 
     def _check(self, lease: Lease) -> None:
-        if self.ping(lease):
+        good = False
+        try:
+            good = self.ping(lease.member)
+        finally:
+            if not good:
+                self.retire(lease, "failed ping")
+        if good:
             lease.place.task = None
             self.give(lease)
 
-    def ping(self, lease: Lease) -> bool:
-        """Ping a member in this thread; False if it failed, and was retired."""
+    def ping(self, member: Member) -> bool:
+        """Ping a member in this thread; False if it failed, and must be retired."""
         try:
-            self._driver.ping(lease.member.conn)
+            self._driver.ping(member.conn)
         except BaseException as exc:
             log.info("%s: a connection failed its ping: %s", self._name, type(exc).__name__)
             self.suspect_all()
-            self.retire(lease, "failed ping")
             if isinstance(exc, Exception):
                 return False
             raise
-        self.approve(lease.member)
+        self.approve(member)
         return True
 
     def approve(self, member: Member) -> None:

@@ -7,6 +7,7 @@ to a borrower and back, and the wording of what goes wrong on it.
 
 from __future__ import annotations
 
+import functools
 import sys
 import weakref
 from collections.abc import Callable
@@ -43,6 +44,10 @@ T = TypeVar("T")
 _CONNECT_PATIENCE = 30.0  # seconds that `timeout=0` waits for a connect that there was room for
 _DEADLOCK_AT_HOME = 0.5  # seconds, see `Pool._grace`
 _DEADLOCK_ELSEWHERE = 1.0
+
+
+def _nothing() -> None:
+    """What a borrower does who has not stood in line."""
 
 
 class Pool:
@@ -192,26 +197,48 @@ class Pool:
         if self._source.driver.expendable:
             member.doom = "uses"
 
-    def _inspect(self, lease: Lease) -> Lease | None:
-        """A closer look at a member. None: it was of no use, or is being pinged."""
+    def _inspect(self, lease: Lease, rejoin: Callable[[], object] = _nothing) -> Lease | None:
+        """A closer look at a member. None: it was of no use, or is being pinged.
+
+        `rejoin`: puts its borrower first in line again. That comes before the place is free for
+        somebody else, or the next in line would overtake.
+        """
         member: Member | None = lease.member
         keeper = self._keeper
         if member is None:  # an empty place, for a driver that is opened here
             keeper.open(lease)
             return lease
         now = self._now()
-        if member.doom is not None or now >= member.expires:
-            keeper.retire(lease, member.doom or "lifetime")
-        elif member.alive is not None and not _alive(member):
-            keeper.retire(lease, "dead")
-            keeper.suspect_all()
-        elif now < member.due:
+        reason = self._unfit(member, now)
+        if reason is None and (now < member.due or self._answers_ping(lease)):
             return lease
-        elif not self._source.driver.local:
-            keeper.check(lease)
-        elif keeper.ping(lease):
-            return lease
+        try:
+            rejoin()
+        finally:
+            if reason is None and not self._source.driver.local:
+                keeper.check(lease)
+            else:
+                keeper.retire(lease, reason or "failed ping")
         return None
+
+    def _unfit(self, member: Member, now: float) -> str | None:
+        """Why a member must not be lent, as far as can be told at once."""
+        if member.doom is not None or now >= member.expires:
+            return member.doom or "lifetime"
+        if member.alive is None or _alive(member):
+            return None
+        self._keeper.suspect_all()
+        return "dead"
+
+    def _answers_ping(self, lease: Lease) -> bool:
+        """A ping here and now, for a local driver; of another kind nothing is known yet."""
+        if not self._source.driver.local:
+            return False
+        try:
+            return self._keeper.ping(lease.member)
+        except BaseException:
+            self._keeper.retire(lease, "failed ping")
+            raise
 
     def _obtain(self, timeout: float | None, code: CodeType, lasti: int) -> Lease:
         """A usable member, waiting for it if need be."""
@@ -241,11 +268,11 @@ class Pool:
 
     def _wait(self, waiter: Waiter, deadline: float) -> Lease:
         """Wait in line until a usable member is given, or `deadline`."""
+        rejoin = functools.partial(self._rejoin, waiter)
         while True:
-            lease = self._inspect(self._answer(waiter, deadline))
+            lease = self._inspect(self._answer(waiter, deadline), rejoin)
             if lease is not None:
                 return lease
-            self._rejoin(waiter)
 
     def _answer(self, waiter: Waiter, deadline: float) -> Lease:
         """What the line gives to this waiter; raises what it was refused with."""

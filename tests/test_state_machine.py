@@ -91,6 +91,7 @@ class Line(deque[Any]):
         self.turns: dict[int, tuple[int, Any]] = {}  # once for all; with the waiter, so it stays
         self.joins: Counter[int] = Counter()
         self.looking: dict[int, int] = {}  # thread that looks at what it was given: its turn
+        self.suspicions: dict[int, str] = {}  # what such a thread did for another, if it rejoins
 
     def append(self, waiter: Any) -> None:
         super().append(waiter)
@@ -104,24 +105,38 @@ class Line(deque[Any]):
         super().insert(index, waiter)
         self._joined(waiter)
 
-    def remove(self, waiter: Any) -> None:
-        self.looking.pop(waiter.thread, None)  # it leaves, served or not
-        super().remove(waiter)
-
     def popleft(self) -> Any:
         waiter = super().popleft()
-        turn = self._turn(waiter)
-        ahead = [self._turn(other) for other in self]
-        # Who looks at what it was given may find it of no use. Nobody is served before that by what
-        # it does then, such as making room.
-        ahead.append(self.looking.get(self.ident(), turn))
-        if min(ahead) < turn:
-            self.complaints.append(f"thread {waiter.thread} was served out of turn")
-        self.looking[waiter.thread] = turn
+        self._left(waiter)
         return waiter
+
+    def remove(self, waiter: Any) -> None:
+        self.looking.pop(waiter.thread, None)
+        super().remove(waiter)
+        self._left(waiter)
+
+    def ended(self, thread: int) -> None:
+        """Its call of `connection()` ended."""
+        self.looking.pop(thread, None)
+        self.suspicions.pop(thread, None)
+
+    def _left(self, waiter: Any) -> None:
+        if waiter.lease is None:  # it gave up, or was told an error
+            return
+        turn = self._turn(waiter)
+        complaint = f"thread {waiter.thread} was served out of turn"
+        if any(self._turn(other) < turn for other in self):
+            self.complaints.append(complaint)
+        # Who looks at what it was given may find it of no use, and make room: for itself first.
+        me = self.ident()
+        if self.looking.get(me, turn) < turn:
+            self.suspicions[me] = complaint
+        self.looking[waiter.thread] = turn
 
     def _joined(self, waiter: Any) -> None:
         self.looking.pop(waiter.thread, None)
+        if waiter.thread in self.suspicions:
+            self.complaints.append(self.suspicions.pop(waiter.thread))
         self.joins[waiter.thread] += 1
         self.turns.setdefault(id(waiter), (len(self.turns), waiter))
 
@@ -322,13 +337,15 @@ class World:
         borrower = self._begin(timeout)
         try:
             handle = self.pool.connection(timeout)
+            self._judge_handle(borrower, handle)
+        except AssertionError:
+            raise
         except BaseException as exc:
             self._judge_refusal(borrower, exc)
             raise
         finally:
             self.borrowing.remove(borrower)
-            self.inside.line.looking.pop(borrower.thread, None)
-        self._judge_handle(borrower, handle)
+            self.inside.line.ended(borrower.thread)
         self._receive(handle, hidden)
         return handle
 
@@ -413,6 +430,8 @@ class World:
     def _judge_turn(self, borrower: Borrower) -> None:
         if self.inside.line.joins[borrower.thread] == borrower.joined:
             assert not self.pool.stats().waiting, "went past those in line"
+        else:
+            assert borrower.thread in self.inside.line.looking, "served, but not by the line"
         in_line = {waiter.thread for waiter in self.inside.line}
         for other in self.borrowing:
             if other.turn < borrower.turn and other.thread in in_line:
