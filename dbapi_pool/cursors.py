@@ -19,8 +19,12 @@ if TYPE_CHECKING:
     from .handles import PooledConnection
 
 _WITH_SQL = ("execute", "executemany")
-_UNSEEN = ("executescript", "callproc", "copy", "copy_expert", "copy_from", "copy_to", "stream")
+_UNSEEN = ("executescript", "callproc", "copy_from", "copy_to")
+_RESULT_OF_SQL = ("copy", "copy_expert", "stream")  # the first argument is the statement
 _FETCH = ("fetchone", "fetchmany", "fetchall", "nextset", "scroll")
+_REFUSED = (
+    *_WITH_SQL, *_UNSEEN, *_RESULT_OF_SQL, *_FETCH, "__next__", "__iter__", "__enter__"
+)  # fmt: skip
 
 
 def _raise_returned(handle: PooledConnection) -> NoReturn:
@@ -41,12 +45,13 @@ def pooled_cursor_class(cls: type) -> type:
         "__module__": cls.__module__,
         "__getattr__": _missing(getattr(cls, "__getattr__", None)),
     }
-    if hasattr(cls, "connection"):
+    # A plugin's class may do that itself.
+    if hasattr(cls, "connection") and not hasattr(cls, "_shows_handle"):
         body["connection"] = property(_connection, doc="The pooled connection it belongs to.")
     for name in _WITH_SQL:
         if hasattr(cls, name):
             body[name] = _noting(name, getattr(cls, name))
-    for name in _UNSEEN:
+    for name in (*_UNSEEN, *_RESULT_OF_SQL):
         if hasattr(cls, name):
             body[name] = _unseen(name, getattr(cls, name))
     made: Any = type(cls.__name__, (cls,), body)
@@ -101,7 +106,9 @@ def _unseen(name: str, native: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(native)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         work: Work = self._work
-        work.unseen()
+        if name not in _RESULT_OF_SQL or not args or work.note(args[0]):
+            work.unseen()
+        work.pending = True
         work.inside += 1
         try:
             result = native(self, *args, **kwargs)
@@ -120,7 +127,7 @@ def _dead_body(cls: type) -> dict[str, Any]:
         _raise_returned(self._handle)
 
     body: dict[str, Any] = {"__slots__": (), "__module__": cls.__module__, "__doc__": cls.__doc__}
-    for name in (*_WITH_SQL, *_UNSEEN, *_FETCH, "__next__", "__iter__", "__enter__"):
+    for name in _REFUSED:
         if hasattr(cls, name):
             body[name] = refuse
     body["close"] = lambda self: None

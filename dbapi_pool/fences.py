@@ -7,7 +7,9 @@ handle's lease leads to.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
+from types import MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConnectionReturned
@@ -15,6 +17,9 @@ from .member import Work
 
 if TYPE_CHECKING:
     from .handles import PooledConnection
+
+PLAIN = (int, float, complex, str, bytes, bool, type(None), type, ModuleType)
+"""Values that nobody can change through a reference to them."""
 
 
 def failed(handle: PooledConnection, exc: BaseException) -> None:
@@ -37,7 +42,7 @@ def fence_result(handle: PooledConnection, work: Work, result: Any) -> Any:
             work.track(result)
         except TypeError:  # cannot be referred to weakly
             work.keep(result)
-    elif hasattr(result, "__exit__"):
+    elif hasattr(result, "__exit__") and not isinstance(result, memoryview):
         return work.keep(FencedContext(handle, work, result))
     return result
 
@@ -72,7 +77,8 @@ class FencedIterator:
 
 
 class FencedContext:
-    """A context manager over the driver's connection (psycopg's `transaction()`)."""
+    """A context manager over the driver's connection (psycopg's `transaction()`), or what entering one
+    gave (psycopg's `Copy`). Its other attributes are the driver's."""
 
     __slots__ = ("_context", "_entered", "_handle", "_work")
 
@@ -101,6 +107,37 @@ class FencedContext:
             raise
         finally:
             self._entered = False
+
+    def __iter__(self) -> FencedIterator:
+        self._handle._lease  # noqa: B018  (raises if it was returned)
+        return self._work.keep(FencedIterator(self._handle, iter(self._context)))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        conn = self._handle._lease.member.conn  # raises if it was returned
+        value = getattr(self._context, name)
+        if value is conn:
+            return self._handle
+        if isinstance(value, MethodType):
+            return functools.partial(self._call, value)
+        if not isinstance(value, PLAIN):
+            self._work.unseen()  # whatever that is, it may reach the session
+        return value
+
+    def _call(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self._handle._lease  # noqa: B018  (raises if it was returned)
+        work = self._work
+        work.pending = True
+        work.inside += 1
+        try:
+            result = method(*args, **kwargs)
+        except BaseException as exc:
+            failed(self._handle, exc)
+            raise
+        finally:
+            work.inside -= 1
+        return fence_result(self._handle, work, result)
 
     def close(self) -> None:
         """On return. Raises if it was entered and not left: then the connection is in doubt."""

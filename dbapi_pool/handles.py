@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from .cursors import CursorProxy, pooled_cursor_class
 from .errors import ConnectionReturned, for_driver
-from .fences import failed, fence_result
+from .fences import PLAIN, failed, fence_result
 from .member import Member, Work
 
 if TYPE_CHECKING:
@@ -26,9 +26,6 @@ PEP249_ERRORS = (
     "Warning", "Error", "InterfaceError", "DatabaseError", "DataError", "OperationalError",
     "IntegrityError", "InternalError", "ProgrammingError", "NotSupportedError",
 )  # fmt: skip
-
-_PLAIN = (int, float, complex, str, bytes, bool, type(None), type, ModuleType)
-"""Values that nobody can change through a reference to them."""
 
 
 class Desk(Protocol):
@@ -171,10 +168,12 @@ class PooledConnection:
         lease = self._lease
         conn = lease.member.conn
         value = getattr(conn, name)
+        if value is conn:  # psycopg's `connection`
+            return self
         known = name in lease.pool.driver.harmless
         if _is_method(conn, name, value):
             return FencedCall(self, name, known)
-        if not known and not isinstance(value, _PLAIN):
+        if not known and not isinstance(value, PLAIN):
             _work_of(self, lease).unseen()  # whatever that is, it may reach the session
         return value
 
@@ -260,7 +259,7 @@ def _commit(lease: Lease) -> None:
 
 
 def _roll_back(lease: Lease) -> None:
-    lease.member.conn.rollback()
+    lease.pool.driver.rollback(lease.member.conn)
 
 
 def _is_method(conn: Any, name: str, value: Any) -> bool:

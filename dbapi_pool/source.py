@@ -6,6 +6,7 @@ know the pool, a place or a waiter.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 from types import ModuleType
@@ -40,6 +41,9 @@ class Source:
         self._system = system
         if driver is not None and not isinstance(driver, Driver):
             raise PoolSettingError(f"driver={driver!r}: must be a Driver instance, or None")
+        while type(creator) is functools.partial:  # what it holds concerns the driver too
+            args, kwargs = (*creator.args, *args), {**creator.keywords, **kwargs}
+            creator = creator.func
         known = driver or registry.find(creator)
         self.known = known is not None  # False: the first connection will tell
         self.driver = known or Driver()

@@ -175,7 +175,10 @@ class Driver:
         conn.commit()
 
     def rollback(self, conn: Any) -> None:
-        """End a transaction however it was begun, also one begun by hand in autocommit mode."""
+        """End a transaction however it was begun, also one begun by hand in autocommit mode.
+
+        This is what a borrower's `rollback()` does too. It must do nothing where there is none.
+        """
         conn.rollback()
 
     def begin(

@@ -7,19 +7,38 @@ must never know a pool, a driver or one database's rules: a plugin brings those 
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-__all__ = ["Classifier", "Dialect", "Rule", "harmless"]
+__all__ = ["Classifier", "Dialect", "Rule", "called", "harmless"]
 
 Rule = Callable[[str], bool]
 """Whether a statement, given as `Dialect.bare` makes it, may change the session."""
 
-_HEAD = re.compile(r"\s*(\w+)")
 # A literal keeps its first quote, so that it equals no word.
 _WORDS = re.compile(r"'?\w+").findall
 _NOT_IN_WORD = re.compile(r"\W")
+_TOKENS = re.compile(r"""'[\w?]*'|"\w*"|\w+|[^\w\s]""").findall
+# As servers fold keywords; `str.upper` makes an S of a long s, which no server does.
+_CAPITALS = str.maketrans(string.ascii_lowercase, string.ascii_uppercase)
+_VALUE = " '?' "
+
+# A `%` that stands for a parameter, and one that Python's formatting refuses: a text with the second
+# is sent as it is (https://docs.python.org/3/library/stdtypes.html#printf-style-string-formatting).
+_SPLICED = re.compile(r"(?<!%)(?:%%)*%(?:s|\()").search
+_UNFORMATTED = re.compile(r"(?<!%)(?:%%)*%(?![%(#0\- +*.1-9hlLdiouxXeEfFgGcrsabt])").search
+
+# Behind these words a name with parentheses has columns, or is a type.
+_INTRODUCING = frozenset({"AS", "EXISTS", "INTO", "RECURSIVE", "REFERENCES", "TABLE", "WITH"})
+# And behind a group, but for these: DISTINCT ON (a) f(b), 1 OPERATOR(pg_catalog.+) f(2).
+_GROUP_OF_PREFIX = frozenset({"ON", "OPERATOR"})
+# `, x (a, b) AS (SELECT`: the second of several common table expressions.
+_FURTHER_TABLE = re.compile(
+    r""",\s*(?:\w+|"\w*")\s*(?=\([\w\s,"]*\)\s*AS\b\s*(?:NOT\s+)?(?:MATERIALIZED\b\s*)?"""
+    r"""\(\s*(?:SELECT\b|WITH\b|TABLE\b|VALUES\s*\(|INSERT\s+INTO\b|DELETE\s+FROM\b))"""
+)
 
 
 def harmless(bare: str) -> bool:
@@ -27,13 +46,49 @@ def harmless(bare: str) -> bool:
     return False
 
 
+def called(bare: str) -> Iterator[tuple[str, str]]:
+    """What in front of parentheses may be a function: the word before it, and its (dotted) name.
+
+    Yields words of the grammar too (`IN`, `VALUES`), but not tables and aliases with columns, nor
+    types behind `AS`. For dialects whose `mark` is a double quote.
+    """
+    tokens = _TOKENS(_FURTHER_TABLE.sub(", ", bare))
+    opened: list[str] = []
+    closed = ""
+    for place, token in enumerate(tokens):
+        if token == ")":
+            closed = opened.pop() if opened else ""
+        elif token == "(":
+            before, name = _in_front(tokens, place)
+            opened.append(name)
+            if name and not _has_columns(before, closed):
+                yield before, name
+
+
+def _in_front(tokens: list[str], place: int) -> tuple[str, str]:
+    start = place - 1
+    if start < 0 or not (tokens[start][0].isalnum() or tokens[start][0] in "_'\""):
+        return "", ""
+    while start > 1 and tokens[start - 1] == ".":
+        start -= 2
+    return tokens[start - 1] if start else "", "".join(tokens[start:place])
+
+
+def _has_columns(before: str, closed: str) -> bool:
+    if before == ")":
+        return closed not in _GROUP_OF_PREFIX
+    # Two names in a row: the second is an alias. A quoted one is no keyword.
+    return before in _INTRODUCING or (before[-1:] in ("'", '"') and before != _VALUE.strip())
+
+
 @dataclass(frozen=True)
 class Dialect:
     """One database's lexical rules and its list of harmless statements.
 
-    `plain`, `comment`, `text` and `name` are regular expressions (`.` matches line ends too), tried
-    in this order. A statement in which none of them matches somewhere may change the session: so
-    leave out whatever could begin something whose end is not known here. Groups must have names.
+    `plain`, `parameter`, `comment`, `text` and `name` are regular expressions (`.` matches line ends
+    too), tried in this order. A statement in which none of them matches somewhere may change the
+    session: so leave out whatever could begin something whose end is not known here. Groups must
+    have names.
     """
 
     rules: Mapping[str, Rule]
@@ -45,6 +100,11 @@ class Dialect:
     plain: str = r"[\w \t\n\f\r(),.<>=!|&~+%*;?]+|-(?!-)|/(?!\*)"
     """Words, numbers, operators, parameters, white space."""
 
+    parameter: str = r"(?!)"
+    """What the driver replaces by a value, where it must not count as `plain`. Give it if the driver
+    puts quoted values into the text, whatever stands around: one in a literal, a quoted name or a
+    comment can end that, so that the statement may change the session."""
+
     comment: str = r"--[^\n]*|/\*.*?\*/"
     """Comments, but not those that the server executes."""
 
@@ -54,28 +114,57 @@ class Dialect:
     name: str = r'"[^"]*(?:""[^"]*)*"'
     """Quoted identifiers. They may name functions, so they are held against `denied`."""
 
+    mark: str = ""
+    """What a quoted name keeps on either side, so that rules can tell it from a word."""
+
+    head: str = r"\s*(\w+)"
+    """What the first word is."""
+
     @cached_property
     def _scan(self) -> Callable[[str], Iterator[re.Match[str]]]:
-        kinds = ("plain", "comment", "text", "name")
+        kinds = ("plain", "parameter", "comment", "text", "name")
         pattern = "|".join(f"(?P<{kind}>{getattr(self, kind)})" for kind in kinds)
-        return re.compile(pattern, re.DOTALL).finditer
+        # The last one keeps it from searching on behind what is not understood.
+        return re.compile(f"{pattern}|(?P<other>.)", re.DOTALL).finditer
+
+    @cached_property
+    def _head(self) -> Callable[[str], re.Match[str] | None]:
+        return re.compile(self.head).match
+
+    @cached_property
+    def _interpolated(self) -> bool:
+        return self.parameter != Dialect.parameter
 
     def bare(self, sql: str) -> str | None:
         """`sql` in capitals without comments, with every quoted thing turned into one word.
 
-        A quoted name loses its quotes, a literal keeps one on either side, and what is no word
-        character in them becomes `_`. None if not all of it is understood, or it holds more than
-        one statement.
+        A quoted name has `mark` for quotes, a literal keeps one on either side, and what is no word
+        character in them becomes `_`; a parameter becomes `'?'`. None if not all of it is understood,
+        or it holds more than one statement.
         """
         pieces = []
-        done = 0
+        spliced = False
         for match in self._scan(sql):
-            if match.start() != done:
+            kind, piece = match.lastgroup, match[0]
+            if kind == "other":
                 return None
-            pieces.append(_bare(match))
-            done = match.end()
-        bare = "".join(pieces).upper().rstrip("; \t\n\f\r")
-        return None if done != len(sql) or ";" in bare else bare
+            if kind == "plain":
+                pieces.append(piece)
+                continue
+            pieces.append(self._replaced(kind, piece))
+            spliced = spliced or (kind != "parameter" and _SPLICED(piece) is not None)
+        if spliced and self._interpolated and not _UNFORMATTED(sql):
+            return None
+        bare = "".join(pieces).translate(_CAPITALS).rstrip("; \t\n\f\r")
+        return None if ";" in bare else bare
+
+    def _replaced(self, kind: str | None, piece: str) -> str:
+        if kind == "comment":
+            return " "
+        if kind == "parameter":
+            return _VALUE
+        quote = self.mark if kind == "name" else "'"
+        return f" {quote}{_NOT_IN_WORD.sub('_', piece[1:-1])}{quote} "
 
     def may_change_session(self, sql: str) -> bool:
         """Whether `sql` may change more than rows. When in doubt, True."""
@@ -84,19 +173,9 @@ class Dialect:
 
     def judge(self, bare: str) -> bool:
         """As `may_change_session`; for rules that meet a statement within a statement."""
-        head = _HEAD.match(bare)
+        head = self._head(bare)
         rule = self.rules.get(head[1]) if head else None
         return rule is None or rule(bare) or not self.denied.isdisjoint(_WORDS(bare))
-
-
-def _bare(match: re.Match[str]) -> str:
-    kind, piece = match.lastgroup, match[0]
-    if kind == "plain":
-        return piece
-    if kind == "comment":
-        return " "
-    word = _NOT_IN_WORD.sub("_", piece[1:-1])
-    return f" '{word}' " if kind == "text" else f" {word} "
 
 
 class Classifier:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-__all__ = ["DatabaseURL", "boolean", "parse"]
+__all__ = ["DatabaseURL", "boolean", "parse", "without_driver"]
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,8 @@ def parse(url: str, types: Mapping[str, Callable[[str], Any]]) -> DatabaseURL:
     else than a database URL, for a key that is unknown or given twice, and for a value of the wrong
     type.
     """
-    name, separator, rest = url.partition("://")
+    name, rest = _split_scheme(url)
     scheme, _, driver = name.partition("+")
-    if not separator or not scheme.isidentifier():
-        raise ValueError(
-            "not a database URL: it must begin with a scheme, as in 'sqlite:///app.db'"
-        )
     rest, _, query = rest.partition("?")
     authority, _, database = rest.partition("/")
     _refuse_late_at(authority, database, query)
@@ -72,6 +68,22 @@ def parse(url: str, types: Mapping[str, Callable[[str], Any]]) -> DatabaseURL:
     )
 
 
+def without_driver(url: str) -> str:
+    """`url` for a client library that takes it apart itself: without the `+driver` of its scheme.
+
+    All else stays as it is, but that `@` in a password is written `%40`. Raises `ValueError` as
+    `parse` does.
+    """
+    scheme, rest = _split_scheme(url)
+    rest, question, query = rest.partition("?")
+    authority, slash, database = rest.partition("/")
+    _refuse_late_at(authority, database, query)
+    login, at, hosts = authority.rpartition("@")
+    login = login.replace("@", "%40")
+    name = scheme.partition("+")[0]
+    return f"{name}://{login}{at}{hosts}{slash}{database}{question}{query}"
+
+
 def boolean(value: str) -> bool:
     """`true`, `yes`, `on`, `1` or their opposites, in any case; else raises `ValueError`."""
     try:
@@ -84,6 +96,15 @@ _BOOLEANS = {
     "true": True, "yes": True, "on": True, "1": True,
     "false": False, "no": False, "off": False, "0": False,
 }  # fmt: skip
+
+
+def _split_scheme(url: str) -> tuple[str, str]:
+    name, separator, rest = url.partition("://")
+    if not separator or not name.partition("+")[0].isidentifier():
+        raise ValueError(
+            "not a database URL: it must begin with a scheme, as in 'sqlite:///app.db'"
+        )
+    return name, rest
 
 
 def _refuse_late_at(authority: str, database: str, query: str) -> None:

@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from dbapi_pool.drivers.base import Arguments, Driver, Target
+from dbapi_pool.drivers.facts import Server
 
 from . import faults, places, session
 from .cleaning import Baseline
@@ -254,18 +255,14 @@ class SQLiteDriver(Driver):
     def in_transaction(self, conn: Any) -> bool:
         """Whether `rollback` has something to do.
 
-        That is an open transaction, something that `begin` has changed, and always with
-        `autocommit=False` (Python 3.12): there a COMMIT typed by hand leaves no transaction open, so
-        that the next borrower's work would be committed statement by statement.
+        That is an open transaction, and always with `autocommit=False` (Python 3.12): there a COMMIT
+        typed by hand leaves no transaction open, so that the next borrower's work would be committed
+        statement by statement.
         """
-        return (
-            conn.in_transaction
-            or (HAS_AUTOCOMMIT and conn.autocommit is False)
-            or (bool(self._undo) and id(conn) in self._undo)
-        )
+        return conn.in_transaction or (HAS_AUTOCOMMIT and conn.autocommit is False)
 
     def rollback(self, conn: Any) -> None:
-        """Works in every mode, and undoes what `begin` has changed."""
+        """Works in every mode."""
         mode = conn.autocommit if HAS_AUTOCOMMIT else None
         if mode is True:  # conn.rollback() does nothing then
             if conn.in_transaction:
@@ -274,8 +271,6 @@ class SQLiteDriver(Driver):
             session.run(conn, "BEGIN")
         else:
             conn.rollback()
-        if self._undo:
-            self._undo_begin(conn)
 
     def begin(
         self, conn: Any, isolation: str | None, readonly: bool | None, options: Mapping[str, Any]
@@ -358,6 +353,15 @@ class SQLiteDriver(Driver):
                 "; ".join(problems),
             )
         return True
+
+    # -- for people -------------------------------------------------------------------------------
+
+    def server(self, conn: Any) -> Server:
+        """SQLite's version, and the file. Reads the file: raises `sqlite3.DatabaseError` if it is no
+        database."""
+        session.rows(conn, "PRAGMA schema_version")
+        path = session.rows(conn, "PRAGMA database_list")[0][2]
+        return Server("SQLite", sqlite3.sqlite_version, path or "in memory")
 
     # -- what an error means ----------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ import pytest
 
 import dbapi_pool_sqlite as plugin
 from dbapi_pool_sqlite import ManyThreads, SQLiteDriver, many_threads
-from dbapi_pool_sqlite.driver import FILE_CHECK_EVERY
+from dbapi_pool_sqlite.driver import FILE_CHECK_EVERY, Attributes
 
 LEGACY = -1  # sqlite3.LEGACY_TRANSACTION_CONTROL, new in Python 3.12
 
@@ -535,10 +535,11 @@ def test_a_commit_typed_by_hand_is_repaired_by_rollback(opener: Opener) -> None:
     assert conn.in_transaction
 
 
-def end(driver: SQLiteDriver, conn: Any) -> None:
-    """What the pool does when a connection comes back."""
+def end(driver: SQLiteDriver, conn: Any, before: Attributes) -> None:
+    """What the pool does when a connection comes back on which a transaction was begun."""
     if driver.in_transaction(conn):
         driver.rollback(conn)
+    driver.restore(conn, before)
 
 
 @controls
@@ -552,7 +553,7 @@ def test_a_transaction_commits_with_the_connections_own_commit(
     conn.execute("DELETE FROM t")
     assert count(opener.other()) == 3000
     conn.commit()
-    end(driver, conn)
+    end(driver, conn, before)
 
     assert count(opener.other()) == 0
     assert driver.snapshot(conn) == before
@@ -565,7 +566,7 @@ def test_a_transaction_that_is_not_committed_leaves_nothing(opener: Opener, cont
 
     driver.begin(conn, "serializable", False, {"mode": None})
     conn.execute("DELETE FROM t")
-    end(driver, conn)
+    end(driver, conn, before)
 
     assert count(conn) == 3000
     assert driver.snapshot(conn) == before
@@ -575,6 +576,7 @@ def test_a_transaction_that_is_not_committed_leaves_nothing(opener: Opener, cont
 @pytest.mark.parametrize("mode", ["DEFERRED", "immediate", "Exclusive"])
 def test_the_mode_says_when_the_transaction_locks(opener: Opener, control: Any, mode: str) -> None:
     driver, conn = opener.driver(**control)
+    before = driver.snapshot(conn)
     other = opener.other(isolation_level=None)
 
     driver.begin(conn, None, None, {"mode": mode})
@@ -590,7 +592,7 @@ def test_the_mode_says_when_the_transaction_locks(opener: Opener, control: Any, 
 
     assert can("BEGIN IMMEDIATE") == (mode == "DEFERRED")
     assert can("SELECT * FROM t") == (mode != "Exclusive")
-    end(driver, conn)
+    end(driver, conn, before)
     assert can("BEGIN EXCLUSIVE")
 
 
@@ -615,7 +617,7 @@ def test_a_read_only_transaction_refuses_writing_until_it_comes_back(
         conn.execute("DELETE FROM t")
     assert count(conn) == 3000
     conn.commit()
-    end(driver, conn)
+    end(driver, conn, before)
 
     assert not value(conn, "PRAGMA query_only")
     assert driver.snapshot(conn) == before
@@ -637,9 +639,10 @@ def test_a_read_only_transaction_is_undone_by_restoring_alone(opener: Opener) ->
 def test_a_connection_that_was_read_only_before_stays_so(opener: Opener) -> None:
     driver, conn = opener.driver()
     conn.execute("PRAGMA query_only = 1")
+    before = driver.snapshot(conn)
 
     driver.begin(conn, None, True, {})
-    end(driver, conn)
+    end(driver, conn, before)
 
     assert value(conn, "PRAGMA query_only") == 1
 
@@ -653,7 +656,7 @@ def test_a_begin_that_meets_a_lock_leaves_nothing(opener: Opener, control: Any) 
 
     with pytest.raises(sqlite3.OperationalError) as caught:
         driver.begin(conn, None, None, {"mode": "IMMEDIATE"})
-    end(driver, conn)
+    end(driver, conn, before)
 
     assert driver.is_retryable(caught.value)
     assert driver.snapshot(conn) == before
@@ -706,8 +709,7 @@ def test_changed_attributes_are_restored_and_nothing_is_committed(
     if not conn.in_transaction:
         conn.execute("BEGIN")
     conn.execute(work)
-    end(driver, conn)
-    driver.restore(conn, before)
+    end(driver, conn, before)
 
     assert driver.snapshot(conn) == before
     assert conn.in_transaction == (control == {"autocommit": False})
