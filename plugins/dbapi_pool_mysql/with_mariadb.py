@@ -1,0 +1,120 @@
+"""`MariaDBDriver`: MariaDB Connector/Python, from 1.1. See
+https://mariadb-corporation.github.io/mariadb-connector-python/.
+
+It shows its socket's descriptor by a private method only: the public `socket` makes an object that
+closes the descriptor when it is garbage.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from dbapi_pool.drivers.base import Driver
+
+from . import cursors, sockets, urls
+from .cursors import FEW, UnreadResult
+from .driver import MySQLDriver, Snapshot
+from .handles import PropertiesHandle
+
+
+class MariaDBDriver(MySQLDriver):
+    """MariaDB Connector/Python."""
+
+    name = "mariadb"
+    module_name = "mariadb"
+    connection_class_name = "mariadb.connections:Connection"
+    url_types = urls.MARIADB
+    handle_base = PropertiesHandle
+    volatile = frozenset({"_last_executed_statement", "_socket"})
+    slots = ("auto_reconnect", "_converter")
+    harmless = Driver.harmless | {
+        "begin", "client_capabilities", "commit", "cursor", "escape_string", "get_server_version",
+        "kill", "rollback", "server_version_info", "show_warnings", "tls_peer_cert_info", "xid",
+    }  # fmt: skip
+
+    # -- a connection's beginning and end ---------------------------------------------------------
+
+    def connected(self, conn: Any) -> None:
+        """Switches reconnecting off, whatever `reconnect` was: it happens without a word in the
+        middle of a transaction."""
+        conn.auto_reconnect = False
+        super().connected(conn)
+
+    def is_closed(self, conn: Any) -> bool:
+        """What the driver knows."""
+        return bool(getattr(conn, "_closed", False))
+
+    def descriptor(self, conn: Any) -> int | None:
+        """That of its private `_get_socket`."""
+        return int(conn._get_socket()) if hasattr(conn, "_get_socket") else None
+
+    def session_id(self, conn: Any) -> Any:
+        """`connection_id`."""
+        return conn.connection_id
+
+    def status(self, conn: Any) -> int:
+        """`server_status`."""
+        return int(conn.server_status)
+
+    def set_autocommit(self, conn: Any, value: bool) -> None:
+        """By its property."""
+        conn.autocommit = value
+
+    def rows(self, conn: Any, sql: str) -> list[tuple[Any, ...]]:
+        """With a cursor of its own class, whatever the connection's `cursor` is."""
+        cursor = _cursors().Cursor(conn)
+        try:
+            cursor.execute(sql)
+            return list(cursor.fetchall()) if cursor.field_count else []
+        finally:
+            cursor.close()  # reads further results
+
+    def reset(self, conn: Any, snapshot: Snapshot) -> bool:
+        """Two round trips, and one more for `init_command`."""
+        conn.reset()
+        # The driver always speaks utf8mb4, with this collation in its handshake.
+        self.set_up(conn, snapshot, conn.character_set, conn.collation)
+        return True
+
+    def address(self, conn: Any) -> str:
+        """`host:port`, or the path of the socket."""
+        return conn.unix_socket or f"{conn.server_name}:{conn.server_port}"
+
+    # -- cursors ----------------------------------------------------------------------------------
+
+    def open_cursor(
+        self,
+        conn: Any,
+        pooled: Callable[[type], type],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        """`conn.cursor(cls, **kwargs)` with a class derived from `cls`; None if that is no class, or
+        the connection's `cursor` is the user's."""
+        home = _cursors()
+
+        if type(conn).cursor is not self.connection_class.cursor or len(args) > 1:
+            return None
+        asked = dict(kwargs)
+        cls = args[0] if args else asked.pop("cursorclass", home.Cursor)
+        made = cursors.for_borrower(cls, home.Cursor, pooled, _end, home)
+        return None if made is None else conn.cursor(made, **asked)
+
+
+def _cursors() -> Any:
+    return importlib.import_module("mariadb.cursors")
+
+
+def _end(cursor: Any, conn: Any) -> None:
+    """Before a cursor is closed with its lease."""
+    if cursor.buffered or not cursor.field_count:
+        return
+    if len(_cursors().Cursor.fetchmany(cursor, FEW)) < FEW:
+        return
+    sockets.cut(conn._get_socket())
+    with suppress(Exception):  # nothing more comes, so this does not read on
+        _cursors().Cursor.close(cursor)
+    raise UnreadResult("an unbuffered result was left with too much unread")
