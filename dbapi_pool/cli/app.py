@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from .demo.command import demo
+from .doctor.command import doctor
 from .plugins import plugins
 
 INTERRUPTED = 130
@@ -33,4 +34,5 @@ def app() -> None:
 
 
 app.add_command(demo)
+app.add_command(doctor)
 app.add_command(plugins)
