@@ -7,6 +7,7 @@ know the pool, a place or a waiter.
 from __future__ import annotations
 
 import functools
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from types import ModuleType
@@ -147,9 +148,10 @@ class Source:
 
 
 def connect_function(creator: Any) -> Callable[..., Any]:
-    """The function that connects: a DB-API module's `connect`, or the creator itself."""
+    """The function that connects: the `connect` of a DB-API module, or of a class that has it as a
+    class method (psycopg's `Connection`), or the creator itself."""
     connect = getattr(creator, "connect", None)
-    if callable(connect) and not isinstance(creator, type):
+    if callable(connect) and (not isinstance(creator, type) or inspect.ismethod(connect)):
         return connect  # type: ignore[no-any-return]
     if callable(creator):
         return creator  # type: ignore[no-any-return]

@@ -1,0 +1,172 @@
+"""`PostgreSQLDriver`: what psycopg2 and psycopg have in common, since both speak through libpq.
+
+It must never know the pool, nor import either of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from dbapi_pool.drivers import urls
+from dbapi_pool.drivers.base import Driver, Target
+from dbapi_pool.drivers.facts import Server
+from dbapi_pool.errors import PoolError
+
+from . import facts, faults, wire
+from .statements import POSTGRESQL
+
+# https://www.postgresql.org/docs/current/transaction-iso.html
+_LEVELS = ("SERIALIZABLE", "REPEATABLE READ", "READ COMMITTED", "READ UNCOMMITTED")
+
+
+class PostgreSQLDriver(Driver):
+    """The common half of a driver for PostgreSQL."""
+
+    dialect = POSTGRESQL
+
+    retryable: frozenset[str] = faults.RETRYABLE
+    """The SQLSTATEs after which `pool.run` tries again: serialization failure, deadlock, lock timeout.
+    Change it in a subclass."""
+
+    def __init__(self, module: ModuleType, creator: Any = None) -> None:
+        """`creator`: what the user gave, if it was no URL."""
+        super().__init__(module)
+        self._creator = creator
+
+    # -- what the user gave -----------------------------------------------------------------------
+
+    def parse_url(self, url: str) -> Target:
+        """The URL goes to libpq as it is, so several hosts, `service` and `options` work
+        (https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS)."""
+        return getattr(self.module, "connect"), (urls.without_driver(url),), {}  # noqa: B009
+
+    # -- a connection's life ----------------------------------------------------------------------
+
+    def is_quiet(self, conn: Any) -> bool:
+        """Whether the kernel knows nothing of an idle connection, or nothing but notifications, which
+        are then taken in."""
+        if not wire.readable(conn.fileno()) or self.takes_in_notifications(conn):
+            return True
+        # The server's last words were taken in, and its end of file may not be here yet: whoever asks
+        # again must get the same answer.
+        self.interrupt(conn)
+        return False
+
+    def takes_in_notifications(self, conn: Any) -> bool:
+        """Take in what the server sent to an idle connection: whether it was nothing but
+        notifications. The server's last words come as a notice."""
+        raise NotImplementedError
+
+    def interrupt(self, conn: Any) -> bool:
+        """Cuts the connection: a call that waits for the server fails at once. The session is lost."""
+        try:
+            wire.cut(conn.fileno())
+        except Exception:  # closed already
+            return False
+        return True
+
+    # -- transactions -----------------------------------------------------------------------------
+
+    def begin(
+        self, conn: Any, isolation: str | None, readonly: bool | None, options: Mapping[str, Any]
+    ) -> None:
+        """The transaction begins with the first statement, and costs no further round trip.
+
+        `isolation`: SERIALIZABLE, REPEATABLE READ, READ COMMITTED or READ UNCOMMITTED
+        (https://www.postgresql.org/docs/current/transaction-iso.html). `readonly`, and the option
+        `deferrable`: True or False (https://www.postgresql.org/docs/current/sql-set-transaction.html).
+        What is None stays as the connection has it. In autocommit mode that is off until the
+        connection comes back. Raises `ValueError` for anything else.
+        """
+        unknown = sorted(set(options) - {"deferrable"})
+        if unknown:
+            raise ValueError(
+                f"transaction({unknown[0]}=...): PostgreSQL knows only the option 'deferrable'"
+            )
+        level = _level(isolation)
+        _check_switch("readonly", readonly)
+        deferrable = options.get("deferrable")
+        _check_switch("deferrable", deferrable)
+        self.begin_with(conn, level, readonly, deferrable)
+
+    def begin_with(
+        self, conn: Any, level: str | None, readonly: bool | None, deferrable: bool | None
+    ) -> None:
+        """As `begin`, with arguments that were checked; `level` in capitals."""
+        raise NotImplementedError
+
+    # -- what an error means ----------------------------------------------------------------------
+
+    def is_disconnect(self, exc: BaseException, conn: Any) -> bool:
+        """By what the connection says of itself, else by what the server said, else by the text."""
+        if conn.closed:
+            return True
+        if isinstance(exc, PoolError) or not isinstance(exc, self._error("Error")):
+            return False
+        return faults.ended_session(exc) or faults.says_lost(exc)
+
+    def is_failover(self, exc: BaseException, conn: Any) -> bool:
+        """Whether a statement was refused because the server is a standby; not if the transaction was
+        asked to be read-only. From PostgreSQL 14 on, which reports it without being asked
+        (https://www.postgresql.org/docs/current/libpq-status.html#LIBPQ-PQPARAMETERSTATUS)."""
+        if faults.code_of(exc) != faults.READ_ONLY or self.is_read_only_by_wish(conn):
+            return False
+        return bool(conn.info.parameter_status("in_hot_standby") == "on")
+
+    def is_read_only_by_wish(self, conn: Any) -> bool:
+        """Whether the connection's own attribute makes its transactions read-only."""
+        raise NotImplementedError
+
+    def is_server_wide(self, exc: BaseException) -> bool:
+        """Shutdown, crash, starting up, or nobody listens."""
+        return isinstance(exc, self._error("Error")) and faults.is_server_wide(exc)
+
+    def is_transient(self, exc: BaseException) -> bool:
+        """Nobody listens, starting up, full, or silent; but no wrong password, unknown database, or
+        bad argument."""
+        if isinstance(exc, self._error("OperationalError")):
+            return faults.is_passing(exc)
+        return super().is_transient(exc)
+
+    def is_retryable(self, exc: BaseException) -> bool:
+        """By the SQLSTATE: see `retryable`."""
+        return faults.code_of(exc) in self.retryable
+
+    def _error(self, name: str) -> type[BaseException]:
+        error: type[BaseException] = getattr(self.module, name)
+        return error
+
+    # -- for people -------------------------------------------------------------------------------
+
+    def server(self, conn: Any) -> Server:
+        """Two queries, which any user may run; they leave no transaction open."""
+        info = conn.info
+        address = info.host if info.host.startswith("/") else f"{info.host}:{info.port}"
+        return facts.server(
+            lambda sql: self.rows(conn, sql), address, info.backend_pid, self.is_encrypted(conn)
+        )
+
+    def rows(self, conn: Any, sql: str) -> list[tuple[Any, ...]]:
+        """The rows of a query, as tuples; outside a transaction if there is none."""
+        raise NotImplementedError
+
+    def is_encrypted(self, conn: Any) -> bool:
+        """Whether the connection is encrypted, as far as the client knows."""
+        raise NotImplementedError
+
+
+def _level(isolation: Any) -> str | None:
+    if isolation is None:
+        return None
+    if not isinstance(isolation, str) or isolation.upper() not in _LEVELS:
+        raise ValueError(
+            f"transaction(isolation={isolation!r}): must be one of {', '.join(_LEVELS)}"
+        )
+    return isolation.upper()
+
+
+def _check_switch(name: str, value: Any) -> None:
+    if value is not None and not isinstance(value, bool):
+        raise ValueError(f"transaction({name}={value!r}): must be True, False or None")
