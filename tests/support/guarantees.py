@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+from dbapi_pool.testing.contract import Dirt
 
 DRIVERS = ("psycopg2", "psycopg", "pymysql", "MySQLdb", "mysql.connector", "mariadb")
 
@@ -58,3 +60,54 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+# -- as text ---------------------------------------------------------------------------------------
+
+ON_POSTGRESQL = ("psycopg2", "psycopg")
+ON_MYSQL = ("pymysql", "MySQLdb", "mysql.connector", "mariadb")
+
+
+def dirt_table(modules: Sequence[str], dirt: Callable[[str], Iterable[Dirt]]) -> str:
+    """What each driver's borrowers may leave behind, and what then becomes of the connection."""
+    kinds = {module: {one.name: one for one in dirt(module)} for module in modules}
+    names = dict.fromkeys(name for known in kinds.values() for name in known)
+    rows = [
+        [f"`{name}`" if "(" in name or "=" in name else name, *(_cell(kinds[m], name) for m in modules)]
+        for name in names
+    ]  # fmt: skip
+    return table(["left behind", *modules], rows)
+
+
+def _cell(known: Mapping[str, Dirt], name: str) -> str:
+    if name not in known:
+        return ""
+    return "replaced" if known[name].replaced else "clean"
+
+
+def round_trip_table() -> str:
+    """Round trips of a lease, and those that the pool adds."""
+    rows = [
+        [scenario.text, *(_trips(*ROUND_TRIPS[name][module]) for module in DRIVERS)]
+        for name, scenario in SCENARIOS.items()
+    ]
+    return table(["the borrower does", *DRIVERS], rows)
+
+
+def _trips(total: int, added: int) -> str:
+    return f"{total} ({added:+d})" if added else str(total)
+
+
+def marked(name: str, text: str) -> str:
+    """A generated part, between the marks that tell where it stands."""
+    return f"<!-- generated: {name} -->\n\n{text}\n<!-- end of {name} -->"
+
+
+def replaced(document: str, name: str, text: str) -> str:
+    """`document` with that part made anew. Raises `ValueError` if it has no such part."""
+    begin, end = f"<!-- generated: {name} -->", f"<!-- end of {name} -->"
+    before, found, rest = document.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise ValueError(f"the document has no part {name!r}")
+    return before + marked(name, text) + after
