@@ -12,7 +12,6 @@ from typing import Any
 
 import duckdb
 
-from dbapi_pool import PooledConnection
 from dbapi_pool.drivers import Driver
 from dbapi_pool.drivers.base import Arguments, Target
 from dbapi_pool.drivers.facts import Server
@@ -24,17 +23,6 @@ from . import errors
 from .cursor import RESULTS, Cursor, keep_rest
 
 
-class DuckDBConnection(PooledConnection):
-    """A borrowed DuckDB session."""
-
-    __slots__ = ()
-
-    def rollback(self) -> None:
-        """Roll the transaction back; the next statement begins another."""
-        super().rollback()
-        self._lease.pool.driver.begin_anew(self._lease.member.conn)
-
-
 class DuckDBDriver(Driver):
     """The duckdb driver. Each member of the pool is a session of its own on one database."""
 
@@ -44,7 +32,6 @@ class DuckDBDriver(Driver):
         PORTABLE, rules={**PORTABLE.rules, **dict.fromkeys(("BEGIN", "START", "END"), harmless)}
     )
     statement_methods = ("execute", "executemany")
-    handle_base = DuckDBConnection
     harmless = (
         Driver.harmless
         | RESULTS
