@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, TypeVar
 
 from ... import Options
@@ -87,13 +88,19 @@ class Bench:
 
     def open(self) -> Any:
         """As `connect`, but without a limit of time, and with the driver's own error."""
+        connect, args, kwargs = self._prepared
+        conn = connect(*args, **kwargs)
+        self.driver.connected(conn)
+        return conn
+
+    @cached_property
+    def _prepared(self) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+        """What to call, as a pool finds out once for all its connections."""
         driver = self.driver
         connect, args, kwargs = self.subject.target(driver)
         args, kwargs = driver.connect_arguments(args, kwargs)
         driver.check_settings(Options().as_dict(), args, kwargs)
-        conn = connect(*args, **kwargs)
-        driver.connected(conn)
-        return conn
+        return connect, args, kwargs
 
     def _try(self, act: Callable[[], T]) -> T:
         try:
