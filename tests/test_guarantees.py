@@ -1,4 +1,4 @@
-"""docs/guarantees.md says what the tests assert: its tables are generated from the same data.
+"""The documents say what the tests assert: their tables are generated from the same data.
 
 `DBAPI_POOL_TEST_WRITE=1 pytest tests/test_guarantees.py` writes them.
 """
@@ -15,30 +15,32 @@ import guarantees
 import pytest
 import servers
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "guarantees.md"
+DOCS = Path(__file__).parents[1] / "docs"
 
-PARTS: dict[str, tuple[tuple[str, ...], Callable[[], str]]] = {
-    "PostgreSQL": (
+PARTS: dict[tuple[str, str], tuple[tuple[str, ...], Callable[[], str]]] = {
+    ("guarantees.md", "PostgreSQL"): (
         guarantees.ON_POSTGRESQL,
         lambda: guarantees.dirt_table(guarantees.ON_POSTGRESQL, dirt_postgresql.dirt_of),
     ),
-    "MySQL": (
+    ("guarantees.md", "MySQL"): (
         guarantees.ON_MYSQL,
         lambda: guarantees.dirt_table(guarantees.ON_MYSQL, dirt_mysql.dirt),
     ),
-    "round trips": ((), guarantees.round_trip_table),
+    ("guarantees.md", "round trips"): ((), guarantees.round_trip_table),
+    ("contract.md", "checks"): ((), guarantees.check_table),
 }
 
 
-@pytest.mark.parametrize("name", PARTS)
-def test_the_guarantees_are_what_the_tests_assert(name: str) -> None:
-    modules, render = PARTS[name]
+@pytest.mark.parametrize(("file", "name"), PARTS)
+def test_the_documents_say_what_the_tests_assert(file: str, name: str) -> None:
+    modules, render = PARTS[file, name]
     for module in modules:
         servers.driver_module(module)
-    text = DOCUMENT.read_text("utf-8")
+    document = DOCS / file
+    text = document.read_text("utf-8")
     anew = guarantees.replaced(text, name, render())
     if os.environ.get("DBAPI_POOL_TEST_WRITE"):
-        DOCUMENT.write_text(anew, "utf-8")
+        document.write_text(anew, "utf-8")
     else:
         assert text == anew
 

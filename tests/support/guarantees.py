@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dbapi_pool.testing.contract import Dirt
+from dbapi_pool.testing.contract import Dirt, all_checks
 
 DRIVERS = ("psycopg2", "psycopg", "pymysql", "MySQLdb", "mysql.connector", "mariadb")
 
@@ -96,6 +96,15 @@ def round_trip_table() -> str:
 
 def _trips(total: int, added: int) -> str:
     return f"{total} ({added:+d})" if added else str(total)
+
+
+def check_table() -> str:
+    """Every check of the contract kit."""
+    rows = [
+        [check.promise.replace("_", " "), check.text, "reads" if check.read_only else ""]
+        for check in all_checks()
+    ]
+    return table(["promise", "check", ""], rows)
 
 
 def marked(name: str, text: str) -> str:
