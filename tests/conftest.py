@@ -78,3 +78,27 @@ def own_mariadb() -> Iterator[servers.Server]:
     """A MariaDB server for one test, which may stop, kill or freeze it."""
     with servers.running(servers.MariaDB, own=True) as server:
         yield server
+
+
+NEEDS_SERVER = {"postgresql", "mariadb_server", "own_postgresql", "own_mariadb"}
+# In these, a test may ask for its server by the fixture's name alone.
+FILES_WITH_SERVERS = (
+    "test_servers",
+    "test_round_trips",
+    "test_contract_",
+    "test_mysql_",
+    "test_postgresql_",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what starts a server: `pytest -m "not servers"` is the fast suite."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if fixtures & NEEDS_SERVER or _is_for_servers(item):
+            item.add_marker("servers")
+
+
+def _is_for_servers(item: pytest.Item) -> bool:
+    name = item.path.name
+    return name.startswith(FILES_WITH_SERVERS) and "sqlite" not in name and "statements" not in name
