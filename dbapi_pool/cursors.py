@@ -74,13 +74,21 @@ def _connection(cursor: Any) -> Any:
 
 def _missing(inherited: Callable[[Any, str], Any] | None) -> Callable[[Any, str], Any]:
     def __getattr__(self: Any, name: str) -> Any:
-        if name == "_work":  # the slot is empty: `bury` was here, or the cursor is half made
-            _raise_returned(self._handle)
+        if name == "_work":  # the slot is empty
+            if hasattr(self, "_handle"):  # `bury` was here
+                _raise_returned(self._handle)
+            self._work = Work(lambda sql: True)  # a user's `__init__` executes; `cursor()` replaces it
+            return self._work
         if inherited is not None:
             return inherited(self, name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     return __getattr__
+
+
+def _failed(cursor: Any, exc: BaseException) -> None:
+    if hasattr(cursor, "_handle"):  # else it is being made, and whoever does that will hear of it
+        failed(cursor._handle, exc)
 
 
 def _noting(name: str, native: Callable[..., Any]) -> Callable[..., Any]:
@@ -94,7 +102,7 @@ def _noting(name: str, native: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return native(self, sql, *args, **kwargs)
         except BaseException as exc:
-            failed(self._handle, exc)
+            _failed(self, exc)
             raise
         finally:
             work.inside -= 1
@@ -113,11 +121,13 @@ def _unseen(name: str, native: Callable[..., Any]) -> Callable[..., Any]:
         try:
             result = native(self, *args, **kwargs)
         except BaseException as exc:
-            failed(self._handle, exc)
+            _failed(self, exc)
             raise
         finally:
             work.inside -= 1
-        return result if result is self else fence_result(self._handle, work, result)
+        if result is self or not hasattr(self, "_handle"):
+            return result
+        return fence_result(self._handle, work, result)
 
     return method
 

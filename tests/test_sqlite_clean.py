@@ -588,6 +588,24 @@ def test_a_cursor_class_of_ones_own_works(pool: Pool) -> None:
         assert conn.cursor(factory=Mine).ones() == [(1,)]
 
 
+def test_a_cursor_class_may_execute_while_it_is_made(pool: Pool) -> None:
+    class Eager(sqlite3.Cursor):
+        def __init__(self, conn: Any, sql: str = "CREATE TEMP TABLE mine (x)") -> None:
+            super().__init__(conn)
+            self.execute(sql)
+
+    class Wrong(Eager):
+        def __init__(self, conn: Any) -> None:
+            super().__init__(conn, "SELEKT")
+
+    with pool.connection() as conn:
+        conn.cursor(Eager)
+        with pytest.raises(sqlite3.OperationalError, match="SELEKT"):
+            conn.cursor(Wrong)
+    with pool.connection() as conn:
+        assert conn.execute("SELECT count(*) FROM temp.sqlite_master").fetchone() == (0,)
+
+
 @pytest.mark.parametrize("control", CONTROLS, indirect=True)
 def test_with_commits_on_success_and_returns(pool: Pool, path: Path) -> None:
     with pool.connection() as conn:

@@ -81,7 +81,7 @@ def without_driver(url: str) -> str:
     login, at, hosts = authority.rpartition("@")
     login = login.replace("@", "%40")
     name = scheme.partition("+")[0]
-    return f"{name}://{login}{at}{hosts}{slash}{database}{question}{query}"
+    return f"{name.lower()}://{login}{at}{hosts}{slash}{database}{question}{query}"
 
 
 def boolean(value: str) -> bool:

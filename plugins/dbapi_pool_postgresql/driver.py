@@ -5,7 +5,7 @@ It must never know the pool, nor import either of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -14,8 +14,10 @@ from dbapi_pool.drivers.base import Driver, Target
 from dbapi_pool.drivers.facts import Server
 from dbapi_pool.errors import PoolError
 
-from . import facts, faults, wire
+from . import connection_string, facts, faults, wire
 from .statements import POSTGRESQL
+
+_MOST_READS = 1_000  # of 8 kB and more each
 
 # https://www.postgresql.org/docs/current/transaction-iso.html
 _LEVELS = ("SERIALIZABLE", "REPEATABLE READ", "READ COMMITTED", "READ UNCOMMITTED")
@@ -40,23 +42,52 @@ class PostgreSQLDriver(Driver):
     def parse_url(self, url: str) -> Target:
         """The URL goes to libpq as it is, so several hosts, `service` and `options` work
         (https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS)."""
-        return getattr(self.module, "connect"), (urls.without_driver(url),), {}  # noqa: B009
+        scheme, _, rest = urls.without_driver(url).partition(":")
+        text = f"{scheme.lower()}:{rest}"
+        connection_string.check(text, self.string_parser)
+        return self._connect, (text,), {}
+
+    @property
+    def _connect(self) -> Callable[..., Any]:
+        connect: Callable[..., Any] = getattr(self.module, "connect")  # noqa: B009
+        return connect
+
+    def check_settings(
+        self, settings: Mapping[str, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
+        """Refuses a connection string that libpq cannot read: its own error would quote from it, and
+        what it quotes may be the password."""
+        if getattr(self._creator, "connect", self._creator) != self._connect:
+            return  # what its arguments mean is not known
+        text = args[0] if args else kwargs.get(self.string_argument)
+        if isinstance(text, str):
+            connection_string.check(text, self.string_parser)
+
+    string_argument = ""
+    """What `connect` calls its first argument."""
+
+    def string_parser(self, text: str) -> Mapping[str, Any]:
+        """A connection string taken apart by libpq. Raises the driver's error."""
+        raise NotImplementedError
 
     # -- a connection's life ----------------------------------------------------------------------
 
     def is_quiet(self, conn: Any) -> bool:
         """Whether the kernel knows nothing of an idle connection, or nothing but notifications, which
         are then taken in."""
-        if not wire.readable(conn.fileno()) or self.takes_in_notifications(conn):
-            return True
+        for _ in range(_MOST_READS):
+            if not wire.readable(conn.fileno()):
+                return True
+            if not self.takes_in_notifications(conn):
+                break
         # The server's last words were taken in, and its end of file may not be here yet: whoever asks
         # again must get the same answer.
         self.interrupt(conn)
         return False
 
     def takes_in_notifications(self, conn: Any) -> bool:
-        """Take in what the server sent to an idle connection: whether it was nothing but
-        notifications. The server's last words come as a notice."""
+        """Take in some of what the server sent to an idle connection: False if it was something else
+        than notifications, or parts of them. The server's last words come as a notice."""
         raise NotImplementedError
 
     def interrupt(self, conn: Any) -> bool:
@@ -68,6 +99,31 @@ class PostgreSQLDriver(Driver):
         return True
 
     # -- transactions -----------------------------------------------------------------------------
+
+    def commit(self, conn: Any) -> None:
+        """Raises `InFailedSqlTransaction` for a transaction that has failed, and rolls it back: a
+        server does that with COMMIT too, without an error
+        (https://www.postgresql.org/docs/current/sql-commit.html), and no driver tells."""
+        if self.has_failed(conn):
+            self.rollback(conn)
+            raise self.lost_transaction()
+        self.commit_whole(conn)
+
+    def has_failed(self, conn: Any) -> bool:
+        """Whether the transaction failed, so that it can only be rolled back."""
+        raise NotImplementedError
+
+    def commit_whole(self, conn: Any) -> None:
+        """As `commit`, for one that has not failed."""
+        super().commit(conn)
+
+    def lost_transaction(self) -> Exception:
+        """The error for a commit that committed nothing."""
+        error: Exception = getattr(self.module, "errors").InFailedSqlTransaction(  # noqa: B009
+            "nothing was committed: a statement of this transaction had failed before, so it was"
+            " rolled back"
+        )
+        return error
 
     def begin(
         self, conn: Any, isolation: str | None, readonly: bool | None, options: Mapping[str, Any]

@@ -14,7 +14,14 @@ from dbapi_pool.errors import ConnectionReturned
 from dbapi_pool.handles import FencedCall, PooledConnection
 from dbapi_pool.member import Work
 
-__all__ = ["attribute_method", "cursor_body", "guarded", "is_returned", "work_of"]
+__all__ = [
+    "attribute_method",
+    "cursor_body",
+    "guarded",
+    "is_returned",
+    "tpc_commit",
+    "work_of",
+]
 
 
 def work_of(handle: PooledConnection) -> Work:
@@ -44,6 +51,15 @@ def attribute_method(name: str) -> Callable[..., Any]:
     method.__name__ = name
     method.__doc__ = f"As the driver's; what `{name}` changes is put back on return."
     return method
+
+
+def tpc_commit(self: PooledConnection, xid: Any = None) -> None:
+    """As the driver's, but raises where `commit()` does: for a transaction that has failed."""
+    lease = self._lease
+    if xid is None and lease.pool.driver.has_failed(lease.member.conn):
+        FencedCall(self, "tpc_rollback", False)()
+        raise lease.pool.driver.lost_transaction()
+    FencedCall(self, "tpc_commit", False)(*([] if xid is None else [xid]))
 
 
 def cursor_body(cls: type, package: str, native: Callable[[Any], Any]) -> dict[str, Any]:

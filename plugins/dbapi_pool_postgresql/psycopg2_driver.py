@@ -19,19 +19,16 @@ from psycopg2 import sql as composing
 from dbapi_pool.fences import fence_result
 from dbapi_pool.handles import PooledConnection
 
-from . import wire
 from .driver import PostgreSQLDriver
-from .handles import attribute_method, cursor_body, guarded, is_returned, work_of
+from .handles import attribute_method, cursor_body, guarded, is_returned, tpc_commit, work_of
 
 log = logging.getLogger("dbapi_pool.postgresql")
 
 READY: int = extensions.STATUS_READY
 PREPARED: int = extensions.STATUS_PREPARED
 IDLE: int = extensions.TRANSACTION_STATUS_IDLE
-_BUSY_OR_LOST = (
-    extensions.TRANSACTION_STATUS_ACTIVE,
-    extensions.TRANSACTION_STATUS_UNKNOWN,
-)
+BUSY: int = extensions.TRANSACTION_STATUS_ACTIVE
+FAILED: int = extensions.TRANSACTION_STATUS_INERROR
 
 
 class Attributes(NamedTuple):
@@ -56,6 +53,7 @@ class Psycopg2Connection(PooledConnection):
 
     set_session = attribute_method("set_session")
     set_isolation_level = attribute_method("set_isolation_level")
+    tpc_commit = tpc_commit
 
     def lobject(self, *args: Any, **kwargs: Any) -> Any:
         """As the driver's; the large object ends with the lease."""
@@ -89,9 +87,16 @@ class Psycopg2Driver(PostgreSQLDriver):
         self, settings: Mapping[str, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> None:
         """Refuses asynchronous connections, which have no transactions."""
+        super().check_settings(settings, args, kwargs)
         for name in ("async", "async_"):
             if kwargs.get(name):
                 raise ValueError(f"{name}={kwargs[name]!r}: {_ASYNCHRONOUS}")
+
+    string_argument = "dsn"
+
+    def string_parser(self, text: str) -> Mapping[str, Any]:
+        parts: Mapping[str, Any] = extensions.parse_dsn(text)
+        return parts
 
     # -- a connection's beginning and end ---------------------------------------------------------
 
@@ -118,14 +123,9 @@ class Psycopg2Driver(PostgreSQLDriver):
         return alive
 
     def takes_in_notifications(self, conn: Any) -> bool:
-        notifications, notices = len(conn.notifies), list(conn.notices)
+        notices = list(conn.notices)
         conn.poll()
-        return (
-            len(conn.notifies) > notifications
-            and list(conn.notices) == notices
-            and not conn.closed
-            and not wire.readable(conn.fileno())
-        )
+        return list(conn.notices) == notices and not conn.closed
 
     def ping(self, conn: Any) -> None:
         """`SELECT 1`, outside a transaction."""
@@ -137,7 +137,10 @@ class Psycopg2Driver(PostgreSQLDriver):
         """By both states, psycopg2's own and libpq's."""
         return bool(conn.status != READY or conn.get_transaction_status() != IDLE)
 
-    def commit(self, conn: Any) -> None:
+    def has_failed(self, conn: Any) -> bool:
+        return bool(conn.get_transaction_status() == FAILED)
+
+    def commit_whole(self, conn: Any) -> None:
         """Also commits what was begun by hand in autocommit mode, where psycopg2's does nothing."""
         conn.commit()
         if conn.get_transaction_status() != IDLE:
@@ -156,9 +159,9 @@ class Psycopg2Driver(PostgreSQLDriver):
                 " committed nor rolled back: it stays so on the server (see pg_prepared_xacts)"
             )
             raise psycopg2.InterfaceError("a two-phase transaction was left prepared")
-        if conn.get_transaction_status() in _BUSY_OR_LOST:
-            raise psycopg2.InterfaceError("the connection is in the middle of something, or lost")
-        if conn.status != READY:
+        if conn.get_transaction_status() == BUSY:
+            raise psycopg2.InterfaceError("the connection is in the middle of something")
+        if conn.status != READY or conn.closed:
             _roll_back(conn)
         if conn.get_transaction_status() != IDLE:
             _end_by_hand(conn, "ROLLBACK")
@@ -241,15 +244,19 @@ class Psycopg2Driver(PostgreSQLDriver):
         kwargs: Mapping[str, Any],
     ) -> Any:
         """`conn.cursor(name, cursor_factory, ...)` with a class derived from the factory; None if that
-        is no class."""
+        is no class, or the connection's class has a `cursor()` of the user's own."""
         factory = args[1] if len(args) > 1 else kwargs.get("cursor_factory")
-        if type(conn).cursor is not extensions.connection.cursor:
+        opener = type(conn).cursor
+        if opener is not extensions.connection.cursor:
+            if opener.__module__ != "psycopg2.extras":
+                return None
             factory = _class_of_cursor(conn, factory)
         factory = factory or conn.cursor_factory or extensions.cursor
         if not isinstance(factory, type) or not issubclass(factory, extensions.cursor):
             return None
-        made = pooled(_cursor_class(factory))
         name = args[:1]
+        named = bool(name and name[0]) or bool(kwargs.get("name"))
+        made = pooled(_named_cursor_class(factory) if named else _cursor_class(factory))
         others = dict(zip(("withhold", "scrollable"), args[2:4], strict=False))
         cursor = conn.cursor(*name, **{**kwargs, **others, "cursor_factory": made})
         return cursor if type(cursor) is made else None
@@ -346,16 +353,27 @@ def _class_of_cursor(conn: Any, factory: Any) -> Any:
 @functools.lru_cache(maxsize=256)
 def _cursor_class(cls: type) -> type:
     body = cursor_body(cls, "psycopg2", extensions.cursor.connection.__get__)
+    return type(cls.__name__, (cls,), body)
+
+
+@functools.lru_cache(maxsize=256)
+def _named_cursor_class(cls: Any) -> type:
+    def execute(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """As the driver's. What it declares WITH HOLD outlives its transaction, and the object."""
+        if self.withhold:
+            self._work.session = True
+        return cls.execute(self, *args, **kwargs)
 
     def close(self: Any) -> None:
         """As the driver's. On return it is no error that a commit has ended a named cursor already."""
         try:
-            cls.close(self)  # type: ignore[attr-defined]
+            cls.close(self)
         except psycopg2.ProgrammingError:
-            if not is_returned(self._handle) or self.name is None or self.withhold:
+            if not is_returned(self._handle) or self.withhold:
                 raise
 
-    return type(cls.__name__, (cls,), {**body, "close": close})
+    body = cursor_body(cls, "psycopg2", extensions.cursor.connection.__get__)
+    return type(cls.__name__, (cls,), {**body, "execute": execute, "close": close})
 
 
 @functools.lru_cache(maxsize=256)

@@ -17,20 +17,22 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg import pq
 from psycopg.adapt import AdaptersMap
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
 from psycopg.sql import SQL, Composable, Composed, Identifier, Placeholder
 
-from dbapi_pool.fences import FencedContext
+from dbapi_pool.fences import FencedContext, failed
 from dbapi_pool.handles import PooledConnection
+from dbapi_pool.member import Work
 
-from . import wire
 from .driver import PostgreSQLDriver
-from .handles import attribute_method, cursor_body, is_returned, work_of
+from .handles import attribute_method, cursor_body, is_returned, tpc_commit, work_of
 
 log = logging.getLogger("dbapi_pool.postgresql")
 
 IDLE = pq.TransactionStatus.IDLE
-_BUSY_OR_LOST = (pq.TransactionStatus.ACTIVE, pq.TransactionStatus.UNKNOWN)
+BUSY = pq.TransactionStatus.ACTIVE
+FAILED = pq.TransactionStatus.INERROR
 
 # Not attributes that a borrower sets: these are the connection, its lock and its course; and what is
 # restored in another way.
@@ -38,6 +40,9 @@ _NOT_ATTRIBUTES = frozenset({
     "pgconn", "lock", "_closed", "_num_transactions", "_pipeline", "_prepared", "_tpc",
     "_adapters", "_begin_statement", "_notice_handlers", "_notifies_backlog", "_notify_handlers",
 })  # fmt: skip
+
+# Set on a connection (until it is restored) whose lease is one transaction.
+_ONE_TRANSACTION = "_dbapi_pool_one_transaction"
 
 
 class Adapters:
@@ -74,16 +79,41 @@ class Attributes(NamedTuple):
 class FencedTransaction(FencedContext):
     """A block of `conn.transaction()`."""
 
-    __slots__ = ()
+    __slots__ = ("_rolls_back",)
 
-    def __exit__(self, *exc: Any) -> Any:
-        """`raise Rollback(block)` names the block that was handed out; psycopg knows its own."""
-        error = exc[1]
+    def __init__(self, handle: Any, work: Work, block: Any, rolls_back: bool) -> None:
+        """`rolls_back`: it was asked to do that in any case."""
+        super().__init__(handle, work, block)
+        self._rolls_back = rolls_back
+
+    def __enter__(self) -> Any:
+        """As the driver's; within `pool.transaction()` never the outermost, which commits by itself."""
+        conn = self._handle._lease.member.conn
+        # With reset="none" the mark stays; `begin` changes attributes, in this lease.
+        one = _ONE_TRANSACTION in vars(conn) and self._work.attributes
+        if one and conn.pgconn.transaction_status == IDLE:
+            try:
+                _run(conn, "SHOW transaction_isolation")  # has psycopg send its BEGIN
+            except BaseException as exc:
+                failed(self._handle, exc)
+                raise
+        return super().__enter__()
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> Any:
+        """As the driver's, but raises where a COMMIT commits nothing, as `conn.commit()` does.
+
+        `raise Rollback(block)` names the block that was handed out; psycopg knows its own.
+        """
+        lease = self._handle._lease
+        lost = lease.member.conn.pgconn.transaction_status == FAILED
         if isinstance(error, psycopg.Rollback):
             block: Any = error.transaction
             if isinstance(block, FencedContext):
                 error.transaction = block._context
-        return super().__exit__(*exc)
+        result = super().__exit__(kind, error, trace)
+        if lost and error is None and not self._rolls_back:
+            raise lease.pool.driver.lost_transaction()
+        return result
 
 
 class Info:
@@ -112,6 +142,7 @@ class PsycopgConnection(PooledConnection):
 
     set_autocommit = attribute_method("set_autocommit")
     set_isolation_level = attribute_method("set_isolation_level")
+    tpc_commit = tpc_commit
     set_read_only = attribute_method("set_read_only")
     set_deferrable = attribute_method("set_deferrable")
     add_notice_handler = attribute_method("add_notice_handler")
@@ -125,12 +156,14 @@ class PsycopgConnection(PooledConnection):
         self._lease  # noqa: B018  (raises if it was returned)
         return Info(self)
 
-    def transaction(self, *args: Any, **kwargs: Any) -> FencedTransaction:
+    def transaction(
+        self, savepoint_name: str | None = None, force_rollback: bool = False
+    ) -> FencedTransaction:
         """As the driver's; a block that was not left when the connection comes back closes it."""
         work = work_of(self)
         work.pending = True
-        block = self._lease.member.conn.transaction(*args, **kwargs)
-        return work.keep(FencedTransaction(self, work, block))
+        block = self._lease.member.conn.transaction(savepoint_name, force_rollback)
+        return work.keep(FencedTransaction(self, work, block, force_rollback))
 
 
 class PsycopgDriver(PostgreSQLDriver):
@@ -151,11 +184,17 @@ class PsycopgDriver(PostgreSQLDriver):
         self, settings: Mapping[str, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> None:
         """Refuses `AsyncConnection`."""
+        super().check_settings(settings, args, kwargs)
         if inspect.iscoroutinefunction(getattr(self._creator, "connect", self._creator)):
             raise ValueError(
                 "the creator makes psycopg.AsyncConnection, which this pool cannot wait for;"
                 " pass psycopg.Connection.connect"
             )
+
+    string_argument = "conninfo"
+
+    def string_parser(self, text: str) -> Mapping[str, Any]:
+        return conninfo_to_dict(text)
 
     # -- a connection's beginning and end ---------------------------------------------------------
 
@@ -184,12 +223,11 @@ class PsycopgDriver(PostgreSQLDriver):
         handler, pgconn.notice_handler = pgconn.notice_handler, notices.append
         try:
             pgconn.consume_input()
-            notified = pgconn.notifies() is not None
             while pgconn.notifies() is not None:
                 pass
         finally:
             pgconn.notice_handler = handler
-        return notified and not notices and not wire.readable(pgconn.socket)
+        return not notices
 
     def ping(self, conn: Any) -> None:
         """`SELECT 1`, outside a transaction."""
@@ -209,16 +247,23 @@ class PsycopgDriver(PostgreSQLDriver):
             or state["lock"].locked()
         )
 
+    def has_failed(self, conn: Any) -> bool:
+        """False within a block of `transaction()`, where psycopg refuses to commit."""
+        return conn.pgconn.transaction_status == FAILED and not conn._num_transactions
+
     def rollback(self, conn: Any) -> None:
         """Also rolls back a two-phase transaction that is not prepared yet.
 
         Raises for one that is prepared (its name is logged), for a block of `transaction()` that was
         not left, and `InterfaceError` where `conn.rollback()` would wait for ever: within a COPY, a
-        suspended call, a pipeline.
+        suspended call, a pipeline that psycopg does not know of.
         """
-        busy = conn.pgconn.transaction_status in _BUSY_OR_LOST
-        if busy or conn.pgconn.pipeline_status or conn.lock.locked():
-            raise psycopg.InterfaceError("the connection is in the middle of something, or lost")
+        pgconn = conn.pgconn
+        busy = conn._pipeline is None and (
+            pgconn.transaction_status == BUSY or pgconn.pipeline_status
+        )
+        if busy or conn.lock.locked():
+            raise psycopg.InterfaceError("the connection is in the middle of something")
         if conn._tpc is None:
             conn.rollback()
             return
@@ -236,6 +281,7 @@ class PsycopgDriver(PostgreSQLDriver):
         self, conn: Any, level: str | None, readonly: bool | None, deferrable: bool | None
     ) -> None:
         """psycopg says so in the BEGIN that it sends before the first statement."""
+        vars(conn)[_ONE_TRANSACTION] = True
         if conn.autocommit:
             conn.autocommit = False
         if level is not None:

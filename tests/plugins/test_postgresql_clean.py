@@ -373,6 +373,23 @@ def postgresql_notify(server: servers.Server, module: str) -> None:
 
 
 @modules
+def test_a_flood_of_notifications_does_not_make_an_idle_connection_look_dead(
+    make_pool: MakePool, postgresql: servers.Server, module: str
+) -> None:
+    pool = make_pool(module, setup="LISTEN news")
+    with pool.connection() as conn:
+        before = pid(conn)
+    other = servers.driver_module(module).connect(**postgresql.arguments(module))
+    run(other, "SELECT pg_notify('news', n || repeat('x', 7900)) FROM generate_series(1, 300) n")
+    other.commit()
+    for _ in range(3):  # it takes its time to arrive
+        with pool.connection() as conn:
+            assert pid(conn) == before
+    other.close()
+    assert pool.stats().closed == {}
+
+
+@modules
 def test_a_notification_does_not_hide_the_servers_last_words(
     make_pool: MakePool, postgresql: servers.Server, module: str
 ) -> None:

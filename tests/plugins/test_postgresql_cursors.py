@@ -140,6 +140,29 @@ def test_a_cursor_on_a_lost_connection_is_refused_as_by_the_driver(
 
 
 @modules
+def test_a_lost_connection_is_told_as_by_the_driver(
+    make_pool: Callable[..., Pool], postgresql: servers.Server, module: str
+) -> None:
+    driver = servers.driver_module(module)
+    conn = make_pool(module).connection()
+    raw = driver.connect(**postgresql.arguments(module))
+    for each in (conn, raw):
+        postgresql.kill_session(each.info.backend_pid)
+        with pytest.raises(driver.OperationalError):
+            each.cursor().execute("SELECT 1")
+
+    assert error_of(conn.rollback) == error_of(raw.rollback)
+    assert error_of(conn.commit) == error_of(raw.commit)
+    conn.close()
+
+
+def error_of(act: Callable[[], Any]) -> tuple[type, str]:
+    with pytest.raises(Exception, match="connection") as caught:
+        act()
+    return caught.type, str(caught.value)
+
+
+@modules
 def test_wrong_arguments_of_cursor_are_refused(conn: Any, module: str) -> None:
     with pytest.raises(TypeError, match="colour"):
         conn.cursor(colour="red")
@@ -405,6 +428,24 @@ def test_psycopgs_pipeline_works_and_is_fenced(make_pool: Callable[..., Pool]) -
     assert pool.stats().closed == {}
 
 
+def test_psycopgs_pipeline_may_roll_back_and_commit(make_pool: Callable[..., Pool]) -> None:
+    servers.driver_module("psycopg")
+    pool = make_pool("psycopg")
+    with pool.connection() as conn:
+        conn.execute("CREATE TEMP TABLE piped (n int)")
+        conn.commit()
+        with conn.pipeline() as pipeline:
+            conn.execute("INSERT INTO piped VALUES (1)")
+            conn.rollback()
+            conn.execute("INSERT INTO piped VALUES (2)")
+            conn.commit()
+            conn.execute("INSERT INTO piped VALUES (3)")
+            pipeline.sync()
+            conn.rollback()
+        assert conn.execute("SELECT n FROM piped").fetchall() == [(2,)]
+    assert pool.stats().closed == {}
+
+
 @pytest.mark.parametrize("module", ["psycopg"], indirect=True)
 def test_psycopgs_transaction_blocks(conn: Any) -> None:
     psycopg = servers.driver_module("psycopg")
@@ -485,17 +526,29 @@ def test_what_info_tells_ends_with_the_lease(make_pool: Callable[..., Pool]) -> 
         conn.info  # noqa: B018
 
 
+@modules
 def test_a_connection_class_with_a_cursor_method_of_its_own(
-    make_pool: Callable[..., Pool],
+    make_pool: Callable[..., Pool], module: str
 ) -> None:
-    psycopg = servers.driver_module("psycopg")
+    driver = servers.driver_module(module)
+    opened = []
 
-    class Mine(psycopg.Connection):  # type: ignore[name-defined,misc]
+    class Mine(driver.extensions.connection if module == "psycopg2" else driver.Connection):  # type: ignore[misc]
         def cursor(self, *args: Any, **kwargs: Any) -> Any:
-            return super().cursor(*args, **kwargs)
+            cursor = super().cursor(*args, **kwargs)
+            cursor.execute("SET application_name TO 'mine'")
+            opened.append(cursor)
+            return cursor
 
-    pool = make_pool("psycopg", connect=Mine.connect)
-    with pool.connection() as conn:
+    own: dict[str, Any] = (
+        {"connection_factory": Mine} if module == "psycopg2" else {"connect": Mine.connect}
+    )
+    with make_pool(module, **own).connection() as conn:
         assert run(conn, "SELECT 1") == [(1,)]
-        assert conn.cursor().connection is conn
-        assert conn.execute("SELECT 2").fetchone() == (2,)
+        cursor = conn.cursor()
+        assert cursor.connection is conn
+        cursor.execute("SHOW application_name")
+        assert cursor.fetchone() == ("mine",)
+        assert len(opened) == 2
+        if module == "psycopg":
+            assert conn.execute("SELECT 2").fetchone() == (2,)

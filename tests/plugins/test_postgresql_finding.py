@@ -140,6 +140,7 @@ def test_without_a_driver_the_error_names_what_to_install(
             "postgresql://joe@%2Frun%2Fpg/d?options=-c%20work_mem%3D1MB",
         ),
         ("postgresql+{}://joe:a@b:c@h/d", "postgresql://joe:a%40b:c@h/d"),
+        ("PostgreSQL+{}://joe@h/d", "postgresql://joe@h/d"),
     ],
 )
 @modules
@@ -164,6 +165,67 @@ def test_a_password_that_libpq_would_misread_is_refused_and_not_shown(url: str) 
         Pool(url)
 
     assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgresql://joe:hidden%zz@h/d",
+        "postgresql://joe@h/d?password=hidden%",
+        "postgresql://joe:hidden@[::1/d",
+        "postgresql://joe:hidden/d",
+        "postgresql://joe:1@hidden@h/d",
+        "postgresql://joe:1/hidden@h/d",
+        "host=h password=not hidden",
+        "host=h password='hidden",
+    ],
+)
+@modules
+def test_libpq_never_quotes_a_password_from_a_connection_string(module: str, text: str) -> None:
+    driver = servers.driver_module(module)
+    name = {"psycopg2": "dsn", "psycopg": "conninfo"}[module]
+
+    for creator in (driver, driver.connect):
+        for args, kwargs in (((text,), {}), ((), {name: text})):
+            with pytest.raises(PoolSettingError) as caught:
+                Pool(creator, *args, **kwargs)
+            assert "hidden" not in str(caught.value)
+            cause = caught.value.__cause__
+            assert cause is not None
+            assert "hidden" not in str(cause)
+            assert cause.__context__ is None  # libpq's error, which quotes it
+
+
+@modules
+def test_a_url_that_libpq_cannot_read_is_not_shown(module: str) -> None:
+    servers.driver_module(module)
+
+    for bad in ("joe:hidden%zz@h", "joe:hidden", "joe:hidden@[::1"):
+        with pytest.raises(PoolSettingError, match="connection string") as caught:
+            Pool(f"postgresql+{module}://{bad}/d")
+        assert "hidden" not in str(caught.value)
+
+
+@modules
+def test_connection_strings_that_are_good_are_taken(module: str) -> None:
+    driver = servers.driver_module(module)
+    for text in (
+        "", "host=h,h2 port=1,2 password='a b@c'", "host=@/abstract", "host=/run/pg port=5433",
+        "service=shop", "postgresql://[::1]:5433,h2/d", "postgresql://%2Frun%2Fpg/d", "dbname=x",
+    ):  # fmt: skip
+        assert Pool(driver, text).close()
+
+
+@modules
+def test_the_arguments_of_other_creators_are_their_own(module: str) -> None:
+    connect = servers.driver_module(module).connect
+
+    def creator(nickname: str) -> Any:
+        return connect(host="h")
+
+    assert Pool(creator, "it's mine").close()
+    driver: Any = type(registry.find(connect))
+    assert Pool(creator, "it's mine", driver=driver()).close()
 
 
 # -- settings -------------------------------------------------------------------------------------

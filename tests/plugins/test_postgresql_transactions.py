@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -140,6 +141,148 @@ def test_commit_commits_what_was_begun_by_hand(make_pool: MakePool, pool: Pool) 
         run(conn, "UPDATE account SET amount = 6")
 
     assert amounts(pool) == [6, 6]  # leaving the block commits too
+
+
+# -- a transaction that is lost --------------------------------------------------------------------
+
+
+def spend_and_fail(conn: Any) -> None:
+    """A statement fails, and the error is swallowed: the server will answer COMMIT with ROLLBACK."""
+    run(conn, "UPDATE account SET amount = 0")
+    with suppress(ZeroDivisionError, conn.DatabaseError):
+        run(conn, "SELECT 1/0")
+
+
+def in_connection(pool: Pool) -> None:
+    with pool.connection() as conn:
+        spend_and_fail(conn)
+
+
+def in_transaction(pool: Pool) -> None:
+    with pool.transaction() as conn:
+        spend_and_fail(conn)
+
+
+def in_run(pool: Pool) -> None:
+    pool.run(spend_and_fail)
+
+
+def by_hand_in_autocommit(pool: Pool) -> None:
+    with pool.connection() as conn:
+        conn.autocommit = True
+        run(conn, "BEGIN")
+        spend_and_fail(conn)
+
+
+@pytest.mark.parametrize("act", [in_connection, in_transaction, in_run, by_hand_in_autocommit])
+def test_a_commit_that_commits_nothing_raises(
+    pool: Pool, module: str, act: Callable[[Pool], None]
+) -> None:
+    errors = servers.driver_module(module).errors
+    with pytest.raises(errors.InFailedSqlTransaction, match="nothing was committed"):
+        act(pool)
+
+    assert amounts(pool) == [100, 100]
+    assert pool.stats().closed == {}
+
+
+def test_after_a_commit_that_raised_a_new_transaction_begins(pool: Pool, module: str) -> None:
+    errors = servers.driver_module(module).errors
+    with pool.connection() as conn:
+        spend_and_fail(conn)
+        with pytest.raises(errors.InFailedSqlTransaction):
+            conn.commit()
+        run(conn, "UPDATE account SET amount = 7")
+
+    assert amounts(pool) == [7, 7]
+
+
+def test_a_savepoint_saves_the_transaction(pool: Pool) -> None:
+    with pool.transaction() as conn:
+        run(conn, "UPDATE account SET amount = 7")
+        run(conn, "SAVEPOINT before")
+        spend_and_fail(conn)
+        run(conn, "ROLLBACK TO before")
+
+    assert amounts(pool) == [7, 7]
+
+
+def test_a_two_phase_commit_that_commits_nothing_raises(pool: Pool, module: str) -> None:
+    errors = servers.driver_module(module).errors
+    with pool.connection() as conn:
+        conn.tpc_begin(conn.xid(1, "failed", ""))
+        spend_and_fail(conn)
+        with pytest.raises(errors.InFailedSqlTransaction, match="nothing was committed"):
+            conn.tpc_commit()
+        conn.tpc_begin(conn.xid(1, "good", ""))
+        run(conn, "UPDATE account SET amount = 7")
+        conn.tpc_commit()
+
+    assert amounts(pool) == [7, 7]
+    assert pool.stats().closed == {}
+
+
+def spend_in_a_block(conn: Any) -> None:
+    with conn.transaction():
+        run(conn, "UPDATE account SET amount = 0")
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("module", ["psycopg"], indirect=True)
+def test_a_block_of_psycopg_does_not_end_the_transaction_around_it(
+    make_pool: MakePool, pool: Pool, autocommit: bool
+) -> None:
+    other = make_pool(autocommit, max_size=1)
+    with pytest.raises(ZeroDivisionError), other.transaction() as conn:
+        spend_in_a_block(conn)
+    with pytest.raises(ZeroDivisionError):
+        other.run(spend_in_a_block, isolation="SERIALIZABLE")
+    assert amounts(pool) == [100, 100]
+
+    with other.transaction() as conn, conn.transaction():
+        run(conn, "UPDATE account SET amount = 7")
+    assert amounts(pool) == [7, 7]
+    with pytest.raises(ZeroDivisionError), other.connection() as conn:
+        spend_in_a_block(conn)  # here it is a transaction of its own
+    assert amounts(pool) == [0, 0]
+    assert other.stats().closed == {}
+
+
+@pytest.mark.parametrize("module", ["psycopg"], indirect=True)
+def test_without_a_reset_a_block_is_still_its_own_transaction(
+    make_pool: MakePool, pool: Pool
+) -> None:
+    other = make_pool(max_size=1, reset="none")
+    with other.transaction() as conn:
+        run(conn, "SELECT 1")
+    conn = other.connection()
+    with conn.transaction():
+        run(conn, "UPDATE account SET amount = 7")
+    assert amounts(pool) == [7, 7]
+    conn.close()
+
+
+@pytest.mark.parametrize("module", ["psycopg"], indirect=True)
+def test_a_block_of_psycopg_that_commits_nothing_raises(pool: Pool) -> None:
+    errors = servers.driver_module("psycopg").errors
+    with pool.connection() as conn:
+        with pytest.raises(errors.InFailedSqlTransaction), conn.transaction():
+            spend_and_fail(conn)
+        with conn.transaction(force_rollback=True):
+            spend_and_fail(conn)
+        with conn.transaction():
+            with pytest.raises(errors.InFailedSqlTransaction), conn.transaction("saved"):
+                spend_and_fail(conn)
+            with pytest.raises(
+                servers.driver_module("psycopg").ProgrammingError, match="forbidden"
+            ):
+                conn.commit()
+            conn.execute("ROLLBACK TO SAVEPOINT saved")
+        with conn.transaction():
+            run(conn, "UPDATE account SET amount = 7")
+
+    assert amounts(pool) == [7, 7]
+    assert pool.stats().closed == {}
 
 
 # -- run() ----------------------------------------------------------------------------------------

@@ -308,6 +308,10 @@ def psycopg2_own() -> tuple[Dirt, ...]:
         running("LISTEN dirty", "NOTIFY dirty, 'mine'")(conn)
         conn.poll()
 
+    def hold_and_drop(conn: Any) -> None:
+        conn.cursor("held", withhold=True).execute("SELECT 1")
+        conn.commit()
+
     return (
         attribute("autocommit", True),
         attribute("isolation_level", extensions.ISOLATION_LEVEL_SERIALIZABLE),
@@ -348,6 +352,7 @@ def psycopg2_own() -> tuple[Dirt, ...]:
         Dirt("register_type()", register, seen("SELECT 1")),
         Dirt("binary_types", register_binary, lambda conn: dict(conn.binary_types)),
         Dirt("notices", running(NOTICE), lambda conn: list(conn.notices)),
+        Dirt("WITH HOLD cursor that was dropped", hold_and_drop, seen(OPEN_CURSORS)),
         Dirt("notifies", notify_itself, lambda conn: len(conn.notifies)),
         Dirt("lobject()", keep("lobject", lambda conn: conn.lobject(0, "w")), seen(IN_TRANSACTION)),
     )
