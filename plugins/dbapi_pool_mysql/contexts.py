@@ -17,10 +17,7 @@ _TLS = frozenset({
     "ssl", "ssl_ca", "ssl_cert", "ssl_disabled", "ssl_key", "ssl_key_password", "ssl_verify_cert",
     "ssl_verify_identity",
 })  # fmt: skip
-_FROM_FILE = (
-    "read_default_file",
-    "read_default_group",
-)  # may name certificates that are not seen here
+_FROM_FILE = ("read_default_file", "read_default_group")  # may name certificates, unseen here
 _SSL_FLAG = 0x800  # CLIENT_SSL
 
 
@@ -78,16 +75,21 @@ class SharedContext:
                 self._stamp = stamp
             return self._model
 
-    def _files(self) -> list[str]:
+    def _files(self) -> list[Any]:
         """Everything that a context is made from."""
-        asked = {**self._arguments, **(self._arguments.get("ssl") or {})}
+        in_ssl = self._arguments.get("ssl")
+        asked = {**self._arguments, **(in_ssl if isinstance(in_ssl, Mapping) else {})}
         files = [asked.get(name) for name in ("ssl_ca", "ssl_cert", "ssl_key")]
         files += [asked.get(name) for name in ("ca", "capath", "cert", "key")]
         default = ssl.get_default_verify_paths()
-        return [file for file in (*files, default.cafile, default.capath) if isinstance(file, str)]
+        return [
+            file
+            for file in (*files, default.cafile, default.capath)
+            if isinstance(file, (str, os.PathLike))
+        ]
 
 
-def _stamp(path: str) -> tuple[str, int, int, int] | None:
+def _stamp(path: Any) -> tuple[Any, int, int, int] | None:
     try:
         found = os.stat(path)
     except OSError:

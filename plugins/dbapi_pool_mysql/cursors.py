@@ -1,9 +1,11 @@
 """Cursor classes of these drivers, prepared for borrowed connections.
 
-Two things are different from the driver's own class. Its `connection` is the driver's for the driver's
-own code, which works with it, and the pooled one for everybody else. And when the connection comes
-back, a result that was not read to the end is not read to the end then either. It must never know a
-pool: it meets it only as the handle that a cursor belongs to.
+Three things are different from the driver's own class. Its `connection` is the driver's for the
+driver's own code, which works with it, and the pooled one for everybody else. When the connection comes
+back, a result that was not read to the end is not read to the end then either. And what is raised while
+a result is read is told, as what is raised by `execute` is: a conversation that was cut short by
+KeyboardInterrupt cannot be resumed. It must never know a pool: it meets it only as the handle that a
+cursor belongs to.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from dbapi_pool.errors import ConnectionReturned
+from dbapi_pool.fences import failed
 
 FEW = 1000
 """Rows of an unread result that are read when the connection comes back. With more, opening a new
@@ -22,48 +25,95 @@ connection is cheaper: MySQL has no way to stop sending a result."""
 
 End = Callable[[Any, Any], None]
 
+_MEMORY = ("_executed", "_rows")
+"""Attributes that let a method that was kept go on giving rows; without them, drivers refuse."""
+
 
 class UnreadResult(Exception):
-    """A result was left with too much unread: the connection is to be closed."""
+    """A result was left that cannot be read to its end: the connection is to be closed."""
 
 
 def for_borrower(
-    cls: Any, base: type, pooled: Callable[[type], type], end: End, home: ModuleType | None
+    cls: Any,
+    base: type,
+    pooled: Callable[[type], type],
+    end: End,
+    home: ModuleType | None,
+    reading: tuple[str, ...] = ("nextset",),
 ) -> Any:
     """The class to make a cursor of, for `cls` the class that was asked for; None if that does not
     derive from `base`, the driver's."""
     if not (isinstance(cls, type) and issubclass(cls, base)):
         return None
     kind: Any = cls  # mypy holds that a type may not be hashable
-    return pooled(prepared(kind, end, home))
+    return pooled(prepared(kind, end, home, reading))
 
 
 @functools.lru_cache(maxsize=256)
-def prepared(cls: Any, end: End, home: ModuleType | None) -> type:
+def prepared(cls: Any, end: End, home: ModuleType | None, reading: tuple[str, ...]) -> type:
     """A subclass of the driver's, or the user's, cursor class.
 
     `end(cursor, conn)`: called before `close` if the connection was returned; reads what little is
     unread, or raises `UnreadResult`. `home`: the driver's module of cursors, if these have a
-    `connection`.
+    `connection`. `reading`: the methods, besides those that execute, that read from the server in
+    Python, where an interrupt may strike in the middle.
     """
-    native_close = cls.close
-
-    def close(self: Any) -> Any:
-        if _is_over(self):
-            raw = _raw(self)
-            if raw is not None:
-                end(self, raw)
-        return native_close(self)
-
     body: dict[str, Any] = {
         "__doc__": cls.__doc__,
         "__module__": cls.__module__,  # or it would pass for a class of the user's
-        "close": functools.wraps(native_close)(close),
+        "close": _closing(cls.close, end),
     }
+    for name in reading:
+        if hasattr(cls, name):
+            body[name] = _telling(getattr(cls, name))
     if home is not None:
+        finalize = getattr(cls, "__del__", None)
+        if getattr(finalize, "__globals__", None) is vars(home):  # the user's own is left alone
+            body["__del__"] = _last_rites(finalize)
         body["connection"] = _connection_property(getattr(cls, "connection", None), vars(home))
         body["_shows_handle"] = True
     return type(cls.__name__, (cls,), body)
+
+
+def _closing(native: Callable[..., Any], end: End) -> Callable[..., Any]:
+    telling = _telling(native)
+
+    @functools.wraps(native)
+    def close(self: Any) -> Any:
+        if not _is_over(self):
+            return telling(self)
+        raw = _raw(self)
+        if raw is not None:
+            end(self, raw)
+        try:
+            return native(self)
+        finally:
+            self.__dict__.update((name, None) for name in _MEMORY if name in self.__dict__)
+
+    return close
+
+
+def _telling(native: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(native)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return native(self, *args, **kwargs)
+        except BaseException as exc:
+            handle = getattr(self, "_handle", None)
+            if handle is not None:
+                failed(handle, exc)
+            raise
+
+    return method
+
+
+def _last_rites(native: Any) -> Callable[..., None]:
+    def __del__(self: Any) -> None:
+        # It would read on, on a connection that is not this cursor's any more.
+        if not _is_over(self):
+            native(self)
+
+    return __del__
 
 
 def _connection_property(inherited: Any, of_driver: dict[str, Any]) -> property:
@@ -90,6 +140,11 @@ def _store(cursor: Any, conn: Any) -> None:
 
 def _stored(cursor: Any) -> Any:
     return cursor.__dict__.get("connection")
+
+
+def is_cut_short(cursor: Any) -> bool:
+    """Whether the conversation broke off: nothing more can be read, and to try would hang."""
+    return bool(cursor._work.broken)
 
 
 def _raw(cursor: Any) -> Any:

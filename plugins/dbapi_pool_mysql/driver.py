@@ -6,6 +6,7 @@ What one driver does in its own way is in `with_pymysql`, `with_mysqlclient`, `w
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Mapping, Sequence
 from types import ModuleType
@@ -129,7 +130,7 @@ class MySQLDriver(Driver):
 
     # -- what the user gave -----------------------------------------------------------------------
 
-    @property
+    @functools.cached_property
     def connection_class(self) -> Any:
         """The class of its connections."""
         place, _, name = self.connection_class_name.partition(":")

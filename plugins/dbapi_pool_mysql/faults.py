@@ -96,7 +96,9 @@ def is_transient(exc: BaseException) -> bool:
 
 
 def _is_certificate(exc: BaseException) -> bool:
-    return "certificate" in str(exc).lower()
+    # The second is what a server says of a client's: https://www.rfc-editor.org/rfc/rfc8446#section-6.2
+    text = str(exc).lower()
+    return "certificate" in text or "unknown ca" in text
 
 
 def _is_unknown_host(exc: BaseException) -> bool:

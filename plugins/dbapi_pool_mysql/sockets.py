@@ -68,6 +68,12 @@ class Twin:
             os.close(self._fd)
 
 
+def path(fd: int) -> str:
+    """The path of a Unix socket."""
+    with socket.socket(fileno=os.dup(fd)) as twin:
+        return os.fsdecode(twin.getpeername())
+
+
 def lead_nowhere(fd: int) -> None:
     """Let the descriptor lead to the null device in this process."""
     null = os.open(os.devnull, os.O_RDWR)

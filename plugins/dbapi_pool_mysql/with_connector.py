@@ -7,6 +7,7 @@ The C extension shows no descriptor: there, liveness is what the last call told 
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -31,6 +32,7 @@ _KINDS = {
 """Arguments of `cursor()` to the class that they mean:
 https://dev.mysql.com/doc/connector-python/en/connector-python-api-mysqlconnection-cursor.html"""
 
+_READING = ("nextset", "fetchone", "fetchmany", "fetchall")
 _SWITCHES = ("buffered", "raw", "prepared", "dictionary")
 
 
@@ -126,6 +128,13 @@ class ConnectorDriver(MySQLDriver):
         """`host:port`, or the path of the socket."""
         return conn.unix_socket or f"{conn.server_host}:{conn.server_port}"
 
+    # -- what an error means ----------------------------------------------------------------------
+
+    def is_disconnect(self, exc: BaseException, conn: Any) -> bool:
+        """Also after a time-out of its own: it says that it has closed the connection, and has not, so
+        that the answer, when it comes, would be taken for that to the next statement."""
+        return isinstance(exc, _timeouts()) or super().is_disconnect(exc, conn)
+
     # -- cursors ----------------------------------------------------------------------------------
 
     def open_cursor(
@@ -144,7 +153,7 @@ class ConnectorDriver(MySQLDriver):
         if cls is None:  # the driver knows better, and raises what it raises
             cls = type(conn.cursor(*args, **kwargs))
         conn.handle_unread_result()
-        made = pooled(cursors.prepared(cls, _end, None))
+        made = pooled(cursors.prepared(cls, _end, None, _READING))
         timeouts = {
             name: kwargs[name]
             for name in ("read_timeout", "write_timeout")
@@ -153,10 +162,18 @@ class ConnectorDriver(MySQLDriver):
         return made(conn, **timeouts)
 
 
+@functools.cache
+def _timeouts() -> tuple[type[Exception], ...]:
+    errors = importlib.import_module("mysql.connector.errors")
+    names = ("ReadTimeoutError", "WriteTimeoutError")  # from 9.2
+    return tuple(getattr(errors, name) for name in names if hasattr(errors, name))
+
+
 def _is_c(conn: Any) -> bool:
     return hasattr(conn, "_cmysql")
 
 
+@functools.cache
 def _native_cursor_methods() -> list[Any]:
     connector = importlib.import_module("mysql.connector")
     classes = (connector.MySQLConnection, getattr(connector, "CMySQLConnection", None))
@@ -186,7 +203,11 @@ def _are_timeouts(kwargs: Mapping[str, Any]) -> bool:
 
 
 def _class(conn: Any, kind: frozenset[str]) -> Any:
-    c = _is_c(conn)
+    return _cursor_class(_is_c(conn), kind)
+
+
+@functools.cache
+def _cursor_class(c: bool, kind: frozenset[str]) -> Any:
     home = importlib.import_module("mysql.connector.cursor_cext" if c else "mysql.connector.cursor")
     return getattr(home, f"{'C' if c else ''}MySQLCursor{_KINDS[kind]}")
 
@@ -199,6 +220,8 @@ def _read_few(conn: Any) -> bool:
 
 def _end(cursor: Any, conn: Any) -> None:
     """Before a cursor is closed with its lease."""
+    if cursors.is_cut_short(cursor):
+        raise UnreadResult("a result was cut short")
     if conn.unread_result and not _read_few(conn):
         if not _is_c(conn):
             conn.shutdown()

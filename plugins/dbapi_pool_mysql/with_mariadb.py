@@ -7,6 +7,7 @@ closes the descriptor when it is garbage.
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -95,7 +96,6 @@ class MariaDBDriver(MySQLDriver):
         """`conn.cursor(cls, **kwargs)` with a class derived from `cls`; None if that is no class, or
         the connection's `cursor` is the user's."""
         home = _cursors()
-
         if type(conn).cursor is not self.connection_class.cursor or len(args) > 1:
             return None
         asked = dict(kwargs)
@@ -104,16 +104,19 @@ class MariaDBDriver(MySQLDriver):
         return None if made is None else conn.cursor(made, **asked)
 
 
+@functools.cache
 def _cursors() -> Any:
     return importlib.import_module("mariadb.cursors")
 
 
 def _end(cursor: Any, conn: Any) -> None:
     """Before a cursor is closed with its lease."""
-    if cursor.buffered or not cursor.field_count:
-        return
-    if len(_cursors().Cursor.fetchmany(cursor, FEW)) < FEW:
-        return
+    # Interrupted in `execute`, it may have columns and no result, and fetching would crash the process.
+    if not cursors.is_cut_short(cursor):
+        if cursor.buffered or not cursor.field_count:
+            return
+        if len(_cursors().Cursor.fetchmany(cursor, FEW)) < FEW:
+            return
     sockets.cut(conn._get_socket())
     with suppress(Exception):  # nothing more comes, so this does not read on
         _cursors().Cursor.close(cursor)

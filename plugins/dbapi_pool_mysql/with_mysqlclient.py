@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -21,7 +22,6 @@ _MODES = {  # the strongest last
     "ssl_disabled": "DISABLED", "ssl_verify_cert": "VERIFY_CA",
     "ssl_verify_identity": "VERIFY_IDENTITY",
 }  # fmt: skip
-
 
 _TWIN = "_dbapi_pool_twin"
 
@@ -145,8 +145,9 @@ class MySQLClientDriver(MySQLDriver):
         return True
 
     def address(self, conn: Any) -> str:
-        """What the client library says: host, and how."""
-        return f"{conn.get_host_info()}, port {conn.port}"
+        """`host:port`, or the path of the socket."""
+        host, _, way = conn.get_host_info().partition(" via ")
+        return f"{host}:{conn.port}" if way.startswith("TCP") else sockets.path(conn.fileno())
 
     # -- cursors ----------------------------------------------------------------------------------
 
@@ -160,7 +161,6 @@ class MySQLClientDriver(MySQLDriver):
         """`conn.cursor(cls)` with a class derived from `cls`, or from the connection's own
         `cursorclass`; None if that is no class, or the connection's `cursor` is the user's."""
         home = _cursors()
-
         if type(conn).cursor is not self.connection_class.cursor:
             return None
         if len(args) + len(kwargs) > 1 or set(kwargs) - {"cursorclass"}:
@@ -170,6 +170,7 @@ class MySQLClientDriver(MySQLDriver):
         return None if made is None else conn.cursor(made)
 
 
+@functools.cache
 def _cursors() -> Any:
     return importlib.import_module("MySQLdb.cursors")
 

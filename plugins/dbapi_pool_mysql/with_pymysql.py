@@ -6,6 +6,7 @@ one private attribute, the same since 1.0; where they are missing it does withou
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
@@ -21,6 +22,9 @@ from .handles import PyMySQLHandle
 
 _RESET_CONNECTION = 0x1F
 """https://dev.mysql.com/doc/dev/mysql-server/latest/my__command_8h.html"""
+
+
+_READING = ("nextset", "read_next")
 
 
 class PyMySQLDriver(MySQLDriver):
@@ -140,16 +144,17 @@ class PyMySQLDriver(MySQLDriver):
         """`conn.cursor(cls)` with a class derived from `cls`, or from the connection's own
         `cursorclass`; None if that is no class, or the connection's `cursor` is the user's."""
         home = _cursors()
-
         if type(conn).cursor is not self.connection_class.cursor:
             return None
         if len(args) + len(kwargs) > 1 or set(kwargs) - {"cursor"}:
             return None  # the driver's own TypeError
         asked = args[0] if args else kwargs.get("cursor")
-        made = cursors.for_borrower(asked or conn.cursorclass, home.Cursor, pooled, _end, home)
+        cls = asked or conn.cursorclass
+        made = cursors.for_borrower(cls, home.Cursor, pooled, _end, home, _READING)
         return None if made is None else conn.cursor(made)
 
 
+@functools.cache
 def _cursors() -> Any:
     return importlib.import_module("pymysql.cursors")
 
@@ -159,12 +164,14 @@ def _end(cursor: Any, conn: Any) -> None:
     result = cursor._result
     if result is None or not result.unbuffered_active:
         return
-    if len(_cursors().SSCursor.fetchmany(cursor, FEW)) < FEW:
+    cut_short = cursors.is_cut_short(cursor)
+    if not cut_short and len(_cursors().SSCursor.fetchmany(cursor, FEW)) < FEW:
         return
     # Nobody shall read on: not the cursor's close, nor its or its result's finalizer.
     result.unbuffered_active = False
     cursor.connection = None
-    sockets.cut(conn._sock.fileno())
+    if not cut_short:
+        sockets.cut(conn._sock.fileno())
     raise UnreadResult("an unbuffered result was left with too much unread")
 
 

@@ -6,13 +6,14 @@ Under default settings, on one connection; the dirt is in `tests/support/dirt_my
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import dirt_mysql
 import pytest
 import servers
-from dirt_mysql import ALL_ROWS, CAN_ASK, DRIVERS, FEW_ROWS, row, run
+from dirt_mysql import ALL_ROWS, CAN_ASK, DRIVERS, FEW_ROWS, KEPT, row, run
 
 from dbapi_pool import Pool
 from dbapi_pool.testing.contract import Dirt
@@ -87,14 +88,14 @@ def test_a_short_result_that_was_not_read_costs_no_connection(
     first = session(conn)
     dirt_mysql.left_open(FEW_ROWS, read, *args, **kwargs)(conn)
     if not kept:
-        dirt_mysql.KEPT.clear()
+        KEPT.clear()
         gc.collect()
     conn.close()
 
     with pool.connection() as conn:
         assert CAN_ASK(conn) == "done"
         assert session(conn) == first
-    dirt_mysql.KEPT.clear()
+    KEPT.clear()
 
 
 @pytest.mark.parametrize("autocommit", [True, False])
@@ -115,8 +116,113 @@ def test_a_long_result_that_was_not_read_is_not_read_by_the_pool(
         with pool.connection() as conn:
             assert CAN_ASK(conn) == "done"
             assert session(conn) != first
-        dirt_mysql.KEPT.clear()
+        KEPT.clear()
         gc.collect()  # a finalizer that reads on would complain here
+
+
+# -- cut short ------------------------------------------------------------------------------------
+
+
+def _while_fetching(conn: Any, module: str) -> None:
+    """KeyboardInterrupt when the second row has come in, but was not yet given: it is lost."""
+    args, kwargs = dirt_mysql.unbuffered(module)
+    cursor = conn.cursor(*args, **kwargs)
+    KEPT.append(cursor)
+    cursor.execute(FEW_ROWS)
+    cursor.fetchone()
+    owner, name = {
+        "pymysql": lambda raw: (raw, "_read_packet"),
+        "mysql.connector": lambda raw: (raw._socket, "recv"),
+    }[module](conn._lease.member.conn)
+    read = getattr(owner, name)
+
+    def interrupted(*args: Any, **kwargs: Any) -> None:
+        setattr(owner, name, read)
+        read(*args, **kwargs)
+        raise KeyboardInterrupt
+
+    setattr(owner, name, interrupted)
+    cursor.fetchone()
+
+
+def _while_executing(conn: Any, module: str) -> None:
+    """KeyboardInterrupt when the columns are known, and no row."""
+    from mariadb.cursors import Cursor
+
+    class Interrupted(Cursor):  # type: ignore[misc]
+        def _initresult(self) -> None:
+            raise KeyboardInterrupt
+
+    cursor = conn.cursor(Interrupted, buffered=False)
+    KEPT.append(cursor)
+    cursor.execute(FEW_ROWS)
+
+
+INTERRUPTED = [
+    ("pymysql", _while_fetching),
+    ("mysql.connector", _while_fetching),
+    ("mariadb", _while_executing),
+]
+
+
+@pytest.mark.parametrize(("module", "act"), INTERRUPTED, ids=[name for name, _ in INTERRUPTED])
+def test_a_conversation_that_was_cut_short_is_not_gone_on_with(
+    server: servers.Server, module: str, act: Any
+) -> None:
+    """Reading on would wait for rows that have come already; in mariadb it would crash."""
+    dbapi = dirt_mysql.load(module)
+    with Pool(dbapi, max_size=1, **dirt_mysql.arguments(server, module)) as pool:
+        conn = pool.connection()
+        first = session(conn)
+        with pytest.raises(KeyboardInterrupt):
+            act(conn, module)
+        started = time.monotonic()
+        conn.close()
+        assert time.monotonic() - started < 0.5
+
+        with pool.connection() as conn:
+            assert CAN_ASK(conn) == "done"
+            assert session(conn) != first
+        assert pool.stats().closed == {"broken": 1}
+        KEPT.clear()
+        gc.collect()  # a finalizer that reads on would complain here
+
+
+def test_an_answer_that_came_too_late_is_given_to_nobody(
+    server: servers.Server, module: str
+) -> None:
+    dbapi = dirt_mysql.load(module)
+    arguments = {**dirt_mysql.arguments(server, module), "read_timeout": 1}
+    with Pool(dbapi, max_size=1, **arguments) as pool:
+        conn = pool.connection()
+        with pytest.raises(dbapi.Error):
+            run(conn, "UPDATE t SET v = v WHERE id = 1 AND SLEEP(1.2) = 0")
+        conn.close()
+        with pool.connection() as conn:
+            for number in range(3):
+                assert row(conn, f"SELECT {number}") == (number,)
+        assert pool.stats().closed == {"broken": 1}
+
+        conn = pool.connection()
+        with pytest.raises(dbapi.Error):
+            run(conn, "SELECT SLEEP(3)")
+        started = time.monotonic()
+        conn.close()
+        assert time.monotonic() - started < 0.5, "it waits for an answer"
+
+
+def test_a_cursor_of_a_connection_that_was_thrown_away_reads_no_more(
+    pool: Pool, module: str
+) -> None:
+    conn = pool.connection()
+    args, kwargs = dirt_mysql.unbuffered(module)
+    dirt_mysql.left_open(ALL_ROWS, True, *args, **kwargs)(conn)
+    conn.invalidate()
+    KEPT.clear()
+    gc.collect()  # a finalizer that reads on would complain here
+
+    with pool.connection() as conn:
+        assert CAN_ASK(conn) == "done"
 
 
 @pytest.mark.parametrize("settings", [

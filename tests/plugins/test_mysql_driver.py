@@ -667,7 +667,7 @@ def test_what_the_server_says(opener: Opener, module: str, tls: bool) -> None:
 
     assert facts.product == "MariaDB"
     assert facts.version == opener.server.query("SELECT VERSION()")[0][0]
-    assert str(opener.server.port) in str(facts.address)
+    assert facts.address == f"{opener.server.host}:{opener.server.port}"
     assert bool(facts.tls) is tls
     assert facts.max_connections == 120
     assert (facts.connections or 0) >= 1
@@ -762,6 +762,44 @@ def test_pymysqls_verification_is_not_weakened(server: servers.Server, tmp_path:
 def _connect_to(server: servers.Server) -> Any:
     real = socket.create_connection
     return lambda address, *args, **kwargs: real((server.host, server.port), *args, **kwargs)
+
+
+@pytest.mark.parametrize("asked", ["ssl_ca", "ssl"])
+def test_pymysql_takes_paths_and_notices_when_they_change(
+    server: servers.Server, tmp_path: Path, asked: str
+) -> None:
+    pymysql = dirt_mysql.load("pymysql")
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(Path(server.ca_file).read_bytes())
+    shared = SharedContext(pymysql.Connection, {asked: ca if asked == "ssl_ca" else {"ca": ca}})
+    before = shared._current()
+    assert shared._current() is before
+    ca.write_bytes(ca.read_bytes() + b"\n")
+    assert shared._current() is not before
+
+
+def test_nonsense_for_ssl_is_refused_by_pymysql_itself(server: servers.Server) -> None:
+    pymysql = dirt_mysql.load("pymysql")
+    plain = {k: v for k, v in server.arguments("pymysql").items() if k != "ssl_disabled"}
+    with pytest.raises(Exception, match="bool") as native:
+        pymysql.connect(ssl=True, **plain)
+    with pytest.raises(type(native.value), match=str(native.value)):
+        Pool(pymysql, min_size=1, ssl=True, **plain)
+
+
+def test_a_client_certificate_that_the_server_refuses_is_told_at_once(
+    server: servers.Server, tmp_path: Path
+) -> None:
+    pymysql = dirt_mysql.load("pymysql")
+    trustme = pytest.importorskip("trustme")
+    mine = trustme.CA().issue_cert("client")
+    mine.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    mine.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
+    arguments = server.arguments("pymysql", tls=True)
+    arguments.update(ssl_cert=str(tmp_path / "cert.pem"), ssl_key=str(tmp_path / "key.pem"))
+    with Pool(pymysql, max_size=1, **arguments) as pool:
+        with pytest.raises(pymysql.OperationalError, match="UNKNOWN_CA"):
+            pool.connection(timeout=5)
 
 
 def test_a_required_tls_is_not_done_without(server: servers.Server) -> None:
@@ -993,6 +1031,49 @@ def test_a_users_own_cursor_class_works(server: servers.Server, module: str) -> 
         assert isinstance(cursor, Mine)
         assert seen == [("SELECT 5 AS x", None if name else conn)]
         conn.close()
+
+
+@pytest.mark.parametrize("kind", ["default", "unbuffered"])
+def test_methods_and_iterators_that_were_kept_give_nothing(
+    server: servers.Server, module: str, kind: str
+) -> None:
+    dbapi = dirt_mysql.load(module)
+    args, kwargs = dirt_mysql.unbuffered(module) if kind == "unbuffered" else ((), {})
+    with Pool(dbapi, max_size=1, **dirt_mysql.arguments(server, module)) as pool:
+        conn = pool.connection()
+        cursor = conn.cursor(*args, **kwargs)
+        cursor.execute("SELECT id FROM many WHERE id < 20")
+        cursor.fetchone()
+        rows = iter(cursor)
+        next(rows)
+        kept = [cursor.fetchone, cursor.fetchmany, cursor.fetchall, rows.__next__]
+        conn.close()
+
+        with pool.connection() as other:
+            for method in kept:
+                with pytest.raises((dbapi.InterfaceError, dbapi.ProgrammingError)):
+                    method()
+            assert row(other, "SELECT 1") == (1,)
+
+
+def test_a_users_finalizer_still_runs(server: servers.Server) -> None:
+    for name in ("pymysql", "MySQLdb"):
+        dbapi = dirt_mysql.load(name)
+        ended: list[str] = []
+
+        class Mine(dbapi.cursors.SSCursor):  # type: ignore[misc, name-defined]
+            def __del__(self, name: str = name, ended: list[str] = ended) -> None:
+                ended.append(name)
+
+        with Pool(dbapi, max_size=1, **server.arguments(name)) as pool:
+            with pool.connection() as conn:
+                conn.cursor(Mine)
+            cursor = None
+            with pool.connection() as conn:
+                cursor = conn.cursor(Mine)
+            del cursor
+            gc.collect()
+        assert ended == [name, name]
 
 
 def test_the_connections_own_cursorclass_counts(server: servers.Server) -> None:

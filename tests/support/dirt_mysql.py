@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import importlib
+import itertools
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -18,6 +19,9 @@ import servers
 from dbapi_pool.testing.contract import Dirt
 
 Do = Callable[[Any], object]
+
+# An earlier session may still hold its lock, or its XA transaction, while the server ends it.
+_names = (f"dirt{number}" for number in itertools.count())
 
 C_EXTENSION = "mysql.connector C"
 DRIVERS = ("pymysql", "MySQLdb", "mysql.connector", C_EXTENSION, "mariadb")
@@ -134,6 +138,8 @@ IN_TRANSACTION = looks("@@in_transaction, (SELECT v FROM t WHERE id = 1)")
 
 # -- the session on the server: every driver ---------------------------------------------------------
 
+_LOCK = "CONCAT('dirt', CONNECTION_ID())"
+
 SERVER = (
     Dirt("user variable", acts("SET @x = 5"), looks("@x")),
     Dirt("user variable := in a SELECT", acts("SELECT @y := 5"), looks("@y")),
@@ -178,7 +184,8 @@ SERVER = (
     Dirt("temporary table over a real one", acts("CREATE TEMPORARY TABLE u (x INT)"),
          looks("COUNT(*)", "FROM u")),
     Dirt("LOCK TABLES", acts("LOCK TABLES t READ"), outcome("SELECT * FROM u")),
-    Dirt("GET_LOCK", acts("SELECT GET_LOCK('dirt', 0)"), looks("IS_USED_LOCK('dirt') IS NULL")),
+    Dirt("GET_LOCK", acts(f"SELECT GET_LOCK({_LOCK}, 0)"),
+         looks(f"IS_USED_LOCK({_LOCK}) IS NULL")),
     Dirt("PREPARE", acts("PREPARE p FROM 'SELECT 1'"), outcome("EXECUTE p")),
     Dirt("HANDLER", acts("HANDLER t OPEN"), outcome("HANDLER t READ FIRST")),
     Dirt("CALL that sets a variable", acts("CALL sets_variable()"), looks("@called")),
@@ -194,7 +201,8 @@ SERVER = (
     Dirt("failed first INSERT", failing("INSERT INTO t VALUES (1, 1)"), looks("@@in_transaction")),
     Dirt("CALL that fails in its transaction", failing("CALL fails_in_transaction()"),
          IN_TRANSACTION),
-    Dirt("XA left active", acts("XA START 'dirt'", "UPDATE t SET v = 97 WHERE id = 1"),
+    Dirt("XA left active",
+         lambda conn: run(conn, f"XA START '{next(_names)}'", "UPDATE t SET v = 97 WHERE id = 1"),
          looks("@@in_transaction, (SELECT v FROM t WHERE id = 1)"), replaced=True),
 )  # fmt: skip
 
@@ -373,7 +381,7 @@ def _mariadb() -> list[Dirt]:
         call("conn.begin()", lambda c: c.begin(), looks("@@in_transaction")),
         call("the driver's own connection", lambda c: run(c.driver_connection, "SET @d = 1"),
              looks("@d")),
-        call("conn.tpc_begin()", lambda c: c.tpc_begin(c.xid(0, "dirt", "b")),
+        call("conn.tpc_begin()", lambda c: c.tpc_begin(c.xid(0, next(_names), "b")),
              looks("@@in_transaction"), replaced=True),
     ]  # fmt: skip
 
