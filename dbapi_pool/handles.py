@@ -110,7 +110,7 @@ class PooledConnection:
         try:
             if kind is None and not _is_returned(self):
                 work = self._lease.member.work
-                if work is not None and work.pending:
+                if work is not None and work.pending and _may_be_open(self._lease, work):
                     self.commit()
         finally:
             self.close()
@@ -144,12 +144,12 @@ class PooledConnection:
         """Roll the transaction back."""
         self._end(_roll_back)
 
-    def _end(self, act: Callable[[Lease], None]) -> None:
+    def _end(self, act: Callable[[Lease, Work], None]) -> None:
         lease = self._lease
         work = _work_of(self, lease)
         work.inside += 1
         try:
-            act(lease)
+            act(lease, work)
         except BaseException as exc:
             failed(self, exc)
             raise
@@ -254,12 +254,25 @@ def _work_of(handle: PooledConnection, lease: Lease) -> Work:
     return pool.begin_work(lease.member)  # type: ignore[no-any-return]
 
 
-def _commit(lease: Lease) -> None:
+def _commit(lease: Lease, work: Work) -> None:
+    work.check()
     lease.pool.driver.commit(lease.member.conn)
 
 
-def _roll_back(lease: Lease) -> None:
+def _roll_back(lease: Lease, work: Work) -> None:
     lease.pool.driver.rollback(lease.member.conn)
+    work.begin_anew()
+
+
+def _may_be_open(lease: Lease, work: Work) -> bool:
+    """Whether there may be a transaction to commit: in autocommit mode it would be a round trip for
+    nothing."""
+    if work.session or work.lost is not None:
+        return True
+    try:
+        return lease.pool.driver.in_transaction(lease.member.conn) is not False
+    except Exception:
+        return True
 
 
 def _is_method(conn: Any, name: str, value: Any) -> bool:

@@ -30,6 +30,7 @@ _HANDS = 32  # threads that close and ping; an opener has a thread of its own
 _GOOD_FOR = 1.0  # seconds that a ping or an opening counts, whatever `ping_after` is
 _SEARCH_EVERY = 10.0  # seconds at least between two garbage collections
 _COME_OUT = 0.02  # seconds between two looks whether a thread has come out of the driver
+_CUT = (CHECKING, CLEANING, CLOSING)  # what is cut when it takes longer than `ping_timeout`
 _LOOK_AGAIN = 1.0  # seconds between two looks while somebody waits: a safety net, not a clock
 
 
@@ -419,7 +420,7 @@ class Keeper:
         self._keepalive(now)
         self._watch(census, now)
         self._report_leaks(census, now)
-        return None if self._may_end() else self._next_look(now)
+        return None if self._may_end() else self._next_look(census, now)
 
     def _may_end(self) -> bool:
         """Whether this housekeeper is not needed any more. It resigns before it looks: whoever gives
@@ -441,11 +442,15 @@ class Keeper:
             return False
         return self._ledger.floor() == 0 or self._ledger.gate is CLOSED
 
-    def _next_look(self, now: float) -> float:
+    def _next_look(self, census: Census, now: float) -> float:
         options = self._options
         spans = [options.idle_timeout, options.keepalive, options.leak_after, options.max_lifetime]
         look = min((span / 4 for span in spans if span is not None), default=60.0)
         look = min(look, options.ping_timeout) if not self._driver.local else look
+        for task in _CUT:
+            for place in census.tasks[task]:
+                late = place.since + options.ping_timeout - now
+                look = min(look, late if late > 0 else options.ping_timeout)
         if self._ledger.waiters:
             look = min(look, _LOOK_AGAIN)
         if self._retry_at > now:
@@ -515,7 +520,7 @@ class Keeper:
 
     def _watch(self, census: Census, now: float) -> None:
         """Cut what blocks for longer than `ping_timeout`."""
-        for task in (CHECKING, CLEANING, CLOSING):
+        for task in _CUT:
             for place in census.tasks[task]:
                 member = place.member
                 late = now - place.since >= self._options.ping_timeout

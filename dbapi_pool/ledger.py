@@ -330,15 +330,18 @@ class Ledger:
         """A lease on an empty place, for an opener; None if no further connection is wanted.
 
         Wanted is one for each waiter that nothing is on its way to, and whatever `floor` lacks;
-        with `single`, at most one at a time. An opening that began before the time `stuck` is not
-        relied upon.
+        with `single`, at most one at a time. What began before the time `stuck` (opening, checking,
+        cleaning) is not relied upon.
         """
         with self._lock:
             if self.gate is not OPEN:
                 return None
             census = self._census()
-            opening = sum(place.since > stuck for place in census.tasks[OPENING])
-            coming = opening + len(census.tasks[CHECKING]) + len(census.tasks[CLEANING])
+            opening, checking, cleaning = (
+                sum(place.since > stuck for place in census.tasks[task])
+                for task in (OPENING, CHECKING, CLEANING)
+            )
+            coming = opening + checking + cleaning
             if len(self.waiters) <= coming and census.open + opening >= self.floor():
                 return None
             if single and opening:

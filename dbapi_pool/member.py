@@ -8,7 +8,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from types import CodeType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
 
@@ -75,7 +75,8 @@ class Work:
     """What must be cleaned when the borrower gives the connection back."""
 
     __slots__ = (
-        "attributes", "broken", "cursors", "inside", "kept", "many", "note", "pending", "session"
+        "attributes", "broken", "cursors", "inside", "kept", "lost", "many", "note", "one",
+        "pending", "session",
     )  # fmt: skip
 
     def __init__(self, may_change_session: Callable[[Any], bool]) -> None:
@@ -86,12 +87,31 @@ class Work:
         self.inside = 0  # calls on the driver's connection that have not come back
         self.kept: list[Any] = []  # to be closed on return, and kept alive until then
         self.note = may_change_session
+        self.one = False  # the lease is one transaction: what follows its end must not be another
+        self.lost: Lost | None = None
         self.cursors: list[weakref.ref[Any]] = []
         self.many = _MANY_CURSORS
 
     def unseen(self) -> None:
         """The pool could not see what is done from now on: assume everything."""
+        self.check()
         self.pending = self.session = self.attributes = True
+
+    def lose(self, exc: BaseException) -> None:
+        """The server has ended the transaction with `exc`: let nothing follow it."""
+        if self.lost is None:
+            self.lost = Lost(exc, self.note)
+            self.note = self.lost.refuse
+
+    def check(self) -> None:
+        """Raise if the transaction is lost."""
+        if self.lost is not None:
+            self.lost.refuse()
+
+    def begin_anew(self) -> None:
+        """The transaction was rolled back, so nothing of it is left to be lost."""
+        if self.lost is not None:
+            self.note, self.lost = self.lost.note, None
 
     def track(self, cursor: Any) -> None:
         """Remember a cursor, or whatever else has to be closed on return, without keeping it."""
@@ -108,6 +128,24 @@ class Work:
     def open_cursors(self) -> list[Any]:
         """What must be closed."""
         return [*self.kept, *(cursor for ref in self.cursors if (cursor := ref()) is not None)]
+
+
+class Lost:
+    """An error that has ended a transaction, to be raised again. Not the error itself, whose traceback
+    would keep the borrower's handle alive."""
+
+    __slots__ = ("_args", "_kind", "_state", "note")
+
+    def __init__(self, exc: BaseException, note: Callable[[Any], bool]) -> None:
+        self._kind, self._args, self._state = type(exc), exc.args, dict(vars(exc))
+        self.note = note
+
+    def refuse(self, sql: Any = None) -> NoReturn:
+        """Raise one like it."""
+        # Past its `__init__`, which need not take what it leaves in `args`.
+        again = self._kind.__new__(self._kind, *self._args)
+        again.__dict__.update(self._state)
+        raise again
 
 
 def line_of(code: CodeType | None, lasti: int) -> str:

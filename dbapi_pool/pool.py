@@ -459,8 +459,11 @@ class Pool:
                 self._replace_all("failover")
             elif driver.is_server_wide(exc):
                 self._keeper.suspect_all()
+        work = member.work
         if lost:
             self.begin_work(member).broken = True
+        elif work is not None and work.one and driver.ends_transaction(exc, member.conn):
+            work.lose(exc)
 
     # -- transactions -----------------------------------------------------------------------------
 

@@ -67,7 +67,7 @@ def begin(pool: Pool, terms: Terms, code: CodeType, lasti: int) -> PooledConnect
     try:
         lease = handle._lease
         work = pool.begin_work(lease.member)
-        work.pending = True
+        work.pending = work.one = True
         driver = pool.driver
         if type(driver).begin is not Driver.begin:  # which changes nothing
             work.attributes = True

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from dbapi_pool import CommitOutcomeUnknown, Pool, PoolTimeout
-from dbapi_pool.testing import FakeConnection, FakeDriver, FakeDriverPlugin, VirtualClock
+from dbapi_pool.testing import (
+    FakeConnection,
+    FakeDriver,
+    FakeDriverPlugin,
+    SerializationError,
+    VirtualClock,
+)
 
 MakePool = Callable[..., Pool]
 
@@ -397,3 +404,89 @@ def test_a_connect_that_tells_of_the_whole_server_has_the_idle_ones_pinged(
 
     pool.connection().close()
     assert fake.pings == 1
+
+
+# -- a transaction that the server ended, on a connection that goes on --------------------------------
+
+
+class Ending(FakeDriverPlugin):
+    """As with MySQL: a deadlock ends the transaction, and what follows begins another."""
+
+    def ends_transaction(self, exc: BaseException, conn: FakeConnection) -> bool:
+        return isinstance(exc, SerializationError)
+
+
+def swallow_a_deadlock(conn: Any, fake: FakeDriver) -> None:
+    fake.on("execute", error=SerializationError("deadlock"), times=1)
+    with pytest.raises(SerializationError):
+        conn.execute("UPDATE")
+
+
+@pytest.mark.parametrize("more", ["execute", "commit", "executemany", "nothing"])
+def test_what_follows_a_lost_transaction_is_refused_with_the_error_that_ended_it(
+    make_pool: MakePool, fake: FakeDriver, more: str
+) -> None:
+    pool = make_pool(max_size=1, driver=Ending(fake))
+    acts: dict[str, Callable[[Any], object]] = {
+        "execute": lambda conn: conn.execute("INSERT"),
+        "executemany": lambda conn: conn.cursor().executemany("INSERT", []),
+        "commit": lambda conn: conn.commit(),
+        "nothing": lambda conn: None,
+    }
+
+    def work() -> None:
+        with pool.transaction() as conn:
+            swallow_a_deadlock(conn, fake)
+            acts[more](conn)
+
+    with pytest.raises(SerializationError, match="deadlock"):
+        work()
+    assert fake.commits == 0
+    assert [sql for _, sql in fake.executed] == ["BEGIN"]
+    with pool.transaction() as conn:  # the next borrower has nothing to do with it
+        conn.execute("INSERT")
+    assert (fake.commits, pool.stats().opened) == (1, 1)
+
+
+def test_run_starts_over_when_its_function_swallowed_the_loss(
+    make_pool: MakePool, fake: FakeDriver
+) -> None:
+    pool = make_pool(max_size=1, driver=Ending(fake))
+    tries = []
+
+    def work(conn: Any) -> None:
+        tries.append(conn)
+        if len(tries) == 1:
+            swallow_a_deadlock(conn, fake)
+
+    pool.run(work)
+    assert (len(tries), fake.commits) == (2, 1)
+
+
+def test_after_its_own_rollback_a_borrower_may_go_on(make_pool: MakePool, fake: FakeDriver) -> None:
+    pool = make_pool(max_size=1, driver=Ending(fake))
+    with pool.transaction() as conn:
+        swallow_a_deadlock(conn, fake)
+        conn.rollback()
+        conn.execute("INSERT")
+    assert fake.commits == 1
+
+
+def test_a_plain_borrowing_goes_on_as_the_driver_does(
+    make_pool: MakePool, fake: FakeDriver
+) -> None:
+    pool = make_pool(max_size=1, driver=Ending(fake))
+    with pool.connection() as conn:
+        swallow_a_deadlock(conn, fake)
+        conn.execute("INSERT")
+    assert fake.commits == 1
+
+
+def test_a_with_block_commits_nothing_where_no_transaction_is_open(
+    make_pool: MakePool, fake: FakeDriver
+) -> None:
+    pool = make_pool(max_size=1)
+    with pool.connection() as conn:
+        conn.autocommit = True
+        conn.execute("INSERT")
+    assert fake.commits == 0

@@ -236,6 +236,39 @@ def test_a_cleaning_that_hangs_is_cut_and_keeps_nobody_else(
     assert pool.stats().closed == {"broken": 1}
 
 
+@pytest.mark.parametrize("begins_at", [0.1, 1.9])
+def test_it_is_cut_after_ping_timeout_whenever_the_housekeeper_looked_last(
+    make_pool: MakePool, fake: FakeDriver, clock: VirtualClock, begins_at: float
+) -> None:
+    pool = make_pool(max_size=2, ping_timeout=2.0)
+    stuck = pool.connection()
+    stuck.execute("INSERT")
+    clock.advance(10.0 + begins_at)
+    fake.on("rollback", hang=True, times=1)
+    returning = clock.start(stuck.close)
+    clock.advance(1.9)
+    assert not returning.done
+    clock.advance(0.2)
+
+    assert returning.done
+
+
+def test_a_cleaning_that_takes_too_long_is_not_waited_for_where_there_is_room(
+    make_pool: MakePool, fake: FakeDriver, clock: VirtualClock
+) -> None:
+    fake.interruptible = False
+    pool = make_pool(max_size=2, ping_timeout=2.0)
+    stuck = pool.connection()
+    stuck.execute("INSERT")
+    fake.on("rollback", hang=True, times=1)
+    returning = clock.start(stuck.close)
+    clock.advance(2.5)
+
+    pool.connection(timeout=0.1).close()
+    assert not returning.done
+    fake.release("rollback")
+
+
 def test_an_unknown_driver_whose_attribute_was_changed_costs_the_connection(
     make_pool: MakePool, fake: FakeDriver, clock: VirtualClock
 ) -> None:

@@ -263,6 +263,15 @@ class Driver:
         serialization failure, deadlock, busy."""
         return False
 
+    def ends_transaction(self, exc: BaseException, conn: Any) -> bool:
+        """Whether the server has rolled back the whole transaction with `exc`, and would take what
+        follows for a new one. No I/O.
+
+        In `transaction()` and `run()` such an error is then raised again by every further statement
+        and by `commit()`, until `rollback()`.
+        """
+        return False
+
     # -- for people -------------------------------------------------------------------------------
 
     def server(self, conn: Any) -> Server:

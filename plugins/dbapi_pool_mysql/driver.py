@@ -362,6 +362,11 @@ class MySQLDriver(Driver):
         """Whether its number is one of `retryable`."""
         return faults.code_of(exc) in self.retryable
 
+    def ends_transaction(self, exc: BaseException, conn: Any) -> bool:
+        """A deadlock, and a row that changed under MariaDB's snapshot isolation. Not a lock wait
+        timeout: the pool does not know of a server with `innodb_rollback_on_timeout`."""
+        return faults.is_rolled_back(exc)
+
     # -- for people -------------------------------------------------------------------------------
 
     def server(self, conn: Any) -> Server:

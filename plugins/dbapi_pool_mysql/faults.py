@@ -53,6 +53,9 @@ RETRYABLE = frozenset({
 })  # fmt: skip
 """A second try of the transaction may succeed."""
 
+_ROLLED_BACK = frozenset({1020, 1213, 1614})
+"""Not 1205: https://dev.mysql.com/doc/refman/8.4/en/innodb-error-handling.html"""
+
 _SHUTTING_DOWN = frozenset({1053, 1077, 1079})
 _REFUSED = frozenset({2002, 2003})
 
@@ -69,6 +72,11 @@ def code_of(exc: BaseException) -> int | None:
         if isinstance(code, int) and not isinstance(code, bool) and code > 0:
             return code
     return None
+
+
+def is_rolled_back(exc: BaseException) -> bool:
+    """Whether the server has rolled back the whole transaction, not the statement alone."""
+    return code_of(exc) in _ROLLED_BACK
 
 
 def is_lost(exc: BaseException) -> bool:

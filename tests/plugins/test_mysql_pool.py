@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from dirt_mysql import C_EXTENSION, DRIVERS, row, run
 from relay import Relay
 
 from dbapi_pool import CommitOutcomeUnknown, Pool
+from dbapi_pool_mysql import faults
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +100,20 @@ def test_a_lease_costs_no_more_round_trips_than_needed(
     lease(pool, *statements, end=end)
 
     assert relay.round_trips - before == expected
+
+
+def test_a_with_block_commits_only_what_may_be_open(
+    make_pool: MakePool, relay: Relay, module: str
+) -> None:
+    if module == "MySQLdb":
+        pytest.skip("it does not show whether a transaction is open")
+    pool = make_pool(max_size=1, autocommit=True, host=relay.host, port=relay.port)
+    for statements, expected in [(("SELECT 1",), 1), (("BEGIN", "SELECT 1"), 3)]:
+        for _ in range(2):
+            before = relay.round_trips
+            with pool.connection() as conn:
+                run(conn, *statements)
+        assert relay.round_trips - before == expected
 
 
 def test_a_full_reset_costs_what_the_docs_say(
@@ -192,6 +208,78 @@ def test_a_deadlock_is_tried_again(
 
     assert sorted(tries) == [1, 2]
     assert values() == [12, 22]
+
+
+def victim(pool: Pool, conn: Any) -> None:
+    """Changes row 1, and loses that to a deadlock over row 2, which it swallows."""
+    other = pool.connection()
+    # The server sacrifices whoever has changed less.
+    run(other, "BEGIN", "SELECT * FROM t WHERE id = 2 FOR UPDATE", "DELETE FROM many")
+    change(conn, 1)
+    thread = threading.Thread(target=change, args=(other, 1))
+    thread.start()
+    time.sleep(0.2)
+    with pytest.raises(Exception, match="(?i)deadlock"):
+        change(conn, 2)
+    thread.join(10)
+    other.rollback()
+    other.close()
+
+
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_what_follows_a_deadlock_that_was_swallowed_is_not_committed(
+    make_pool: MakePool, module: str, values: Callable[[], list[int]], autocommit: bool
+) -> None:
+    dbapi = dirt_mysql.load(module)
+    pool = make_pool(max_size=2, autocommit=autocommit)
+    nothing_more: list[Callable[[Any], object]] = [
+        lambda conn: None,
+        lambda conn: change(conn, 2),
+        lambda conn: conn.cursor().callproc("sets_variable"),
+    ]
+    for more in nothing_more:
+        with pytest.raises(dbapi.Error, match="(?i)deadlock") as caught:  # noqa: PT012
+            with pool.transaction() as conn:
+                victim(pool, conn)
+                more(conn)
+        assert faults.code_of(caught.value) == 1213
+    with pool.transaction() as conn:
+        victim(pool, conn)
+        conn.rollback()
+        change(conn, 2)
+
+    assert values() == [10, 21]
+
+
+def test_run_starts_over_after_a_deadlock_that_was_swallowed(
+    make_pool: MakePool, values: Callable[[], list[int]]
+) -> None:
+    pool = make_pool(max_size=2)
+    tries = []
+
+    def work(conn: Any) -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            victim(pool, conn)
+        else:
+            change(conn, 1)
+        change(conn, 2)
+
+    pool.run(work)
+
+    assert len(tries) == 2
+    assert values() == [11, 21]
+
+
+def test_a_plain_connection_goes_on_after_a_deadlock_as_the_drivers_does(
+    make_pool: MakePool, values: Callable[[], list[int]]
+) -> None:
+    pool = make_pool(max_size=2)
+    with pool.connection() as conn:
+        victim(pool, conn)
+        change(conn, 2)
+
+    assert values() == [10, 21]
 
 
 def test_a_lock_that_took_too_long_is_tried_again(
