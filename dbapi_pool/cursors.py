@@ -77,7 +77,9 @@ def _missing(inherited: Callable[[Any, str], Any] | None) -> Callable[[Any, str]
         if name == "_work":  # the slot is empty
             if hasattr(self, "_handle"):  # `bury` was here
                 _raise_returned(self._handle)
-            self._work = Work(lambda sql: True)  # a user's `__init__` executes; `cursor()` replaces it
+            self._work = Work(
+                lambda sql: True
+            )  # a user's `__init__` executes; `cursor()` replaces it
             return self._work
         if inherited is not None:
             return inherited(self, name)

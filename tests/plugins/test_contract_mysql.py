@@ -36,15 +36,18 @@ class MySQLContract(DriverContract):
         creator = servers.driver_module(self.module)
         return Subject(creator, (), prepared.arguments(self.module), self)
 
+
 class TestPyMySQL(MySQLContract):
     module = "pymysql"
     refused = ({"password": "another password"}, {"database": "no_such_database"})
+    attributes = {"encoding": "latin-1"}
     dirt = dirt_mysql.dirt("pymysql")
 
 
 class TestMySQLdb(MySQLContract):
     module = "MySQLdb"
     refused = ({"password": "another password"}, {"db": "no_such_database"})
+    attributes = {"encoding": "latin-1"}
     dirt = dirt_mysql.dirt("MySQLdb")
 
 

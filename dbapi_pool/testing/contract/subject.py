@@ -35,9 +35,13 @@ class Subject:
         knowledge: Knowledge | None = None,
     ) -> None:
         """`creator`, `args` and `kwargs`: as for `Pool`."""
+        kwargs = dict(kwargs or {})
+        while isinstance(creator, functools.partial):
+            args, kwargs = (*creator.args, *args), {**creator.keywords, **kwargs}
+            creator = creator.func
         self.creator = creator
         self.args = args
-        self.kwargs = dict(kwargs or {})
+        self.kwargs = kwargs
         self.knowledge = knowledge or Knowledge()
 
     @classmethod
@@ -65,6 +69,14 @@ class Subject:
         kind = self._kind_of_connection
         driver = registry.find(kind) or Driver()
         driver.module = driver.module or registry.dbapi_module(kind)
+        check_settings = driver.check_settings
+
+        def check_settings_only(settings: Any, args: Any, kwargs: Any) -> None:
+            check_settings(settings, (), {})
+
+        # As in a pool: a driver that was not known before meets no arguments of the creator's.
+        setattr(driver, "connect_arguments", lambda args, kwargs: (args, kwargs))  # noqa: B010
+        setattr(driver, "check_settings", check_settings_only)  # noqa: B010
         return driver
 
     @functools.cached_property

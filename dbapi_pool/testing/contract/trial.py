@@ -72,7 +72,9 @@ class Trial:
         exc: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        closed = [watched.close() for watched in self._pools]  # before the tables: they may be locked
+        closed = [
+            watched.close() for watched in self._pools
+        ]  # before the tables: they may be locked
         with suppress(Exception) if exc else ExitStack():
             self._stack.close()
         if exc is None:

@@ -141,9 +141,8 @@ def a_connection_killed_in_use_is_replaced(trial: Trial) -> None:
     """A session killed in use raises an error that is known to mean that, and is replaced."""
     pool = trial.pool()
     conn = pool.borrow()
-    session = run(conn, trial.given("session"))[0][0]
     killed = pool.raw
-    trial.kill(session)
+    kill(trial, pool)
     exc = raises(Exception, lambda: run(conn, trial.know.one), "a statement on a killed session")
     require(pool.driver.is_disconnect(exc, killed), f"is_disconnect says False of {exc!r}")
     conn.close()
@@ -162,12 +161,11 @@ def idle_ones_are_replaced_when_all_were_killed(trial: Trial) -> None:
     """When all sessions are killed, at most the borrowers at that moment see an error."""
     pool = trial.pool(max_size=4)
     held = [pool.borrow() for _ in range(4)]
-    sessions = [run(conn, trial.given("session"))[0][0] for conn in held]
+    sessions = [trial.session_of(raw) for raw in pool.connections]
     for conn in held[1:]:
         conn.close()
     for session in sessions:
-        with suppress(Exception):  # one that was cleaned by closing it is gone already
-            trial.kill(session)
+        trial.kill(session)
     raises(Exception, lambda: run(held[0], trial.know.one), "a statement on a killed session")
     held[0].close()
     for _ in range(8):

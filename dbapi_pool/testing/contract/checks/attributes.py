@@ -68,7 +68,7 @@ def attributes_cost_no_connection(trial: Trial) -> None:
 
 @promise("clean", read_only=True)
 def restoring_is_idempotent(trial: Trial) -> None:
-    """A restore gives back what was, after a change and when nothing was changed, any number of times."""
+    """A restore gives back what was, after a change and without one, any number of times."""
     conn, driver = trial.connect(), trial.driver
     if type(driver).restore is Driver.restore:
         raise NotApplicable("the driver restores nothing: a changed connection is closed")

@@ -69,7 +69,9 @@ def a_cursor_has_what_pep_249_says(trial: Trial) -> None:
             cursor.setoutputsize(100)
         cursor.execute(trial.know.one)
         same([*map(tuple, cursor.description)], [*map(tuple, bare.description)], "description")
-        same((cursor.rowcount, cursor.arraysize), (bare.rowcount, bare.arraysize), "the counts")
+        for name in ("rowcount", "arraysize"):
+            if hasattr(bare, name):
+                same(getattr(cursor, name), getattr(bare, name), name)
         same(list(cursor.fetchone()), [1], "the row")
         same(cursor.fetchone(), None, "what fetchone gives at the end")
         cursor.close()
@@ -88,7 +90,12 @@ def rows_come_in_every_way(trial: Trial) -> None:
         for arraysize in (1, 4):
             cursor.execute(table.sql(trial.know.ids))
             cursor.arraysize = arraysize
-            found = [cursor.fetchone(), *cursor.fetchmany(), *cursor.fetchmany(2), *cursor.fetchall()]
+            found = [
+                cursor.fetchone(),
+                *cursor.fetchmany(),
+                *cursor.fetchmany(2),
+                *cursor.fetchall(),
+            ]
             same([row[0] for row in found], list(range(10)), "rows fetched")
             same(list(cursor.fetchall()), [], "rows after the end")
         if hasattr(cursor, "__iter__"):  # an optional extension of PEP 249

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -102,11 +101,13 @@ def a_kept_fetch_method_reads_nothing_of_the_next_borrower(trial: Trial) -> None
         reading.execute(theirs.sql(trial.know.ids))
         reading.fetchmany(10)
         for fetch in kept * 3:
-            found = None
+            found: Any = None
             with suppress(Exception):  # drivers differ in what a closed cursor says
                 found = fetch()
-            text = repr(found)  # a driver may still have rows of the first result in memory
-            require(not re.search(r"\b[3-9]\b|\d\d", text), f"a kept fetch method gives {text}")
+            rows = [found] if isinstance(found, tuple) else list(found or ())
+            # A driver may still have rows of the first result in memory.
+            wrong = [row for row in rows if row[0] not in range(3)]
+            same(wrong, [], "rows that a kept fetch method has of the next borrower's")
         same(reading.fetchall()[0][0], 10, "the row that the next borrower reads next")
         reading.close()
 

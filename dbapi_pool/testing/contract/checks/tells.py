@@ -49,12 +49,16 @@ def an_unreachable_server_is_waited_for(trial: Trial) -> None:
 
 def _connect_error(trial: Trial, changed: Mapping[str, Any]) -> Exception:
     return raises(
-        trial.error("Error"), lambda: trial.connect(changed), f"connecting with {[*changed]} changed"
+        trial.error("Error"),
+        lambda: trial.connect(changed),
+        f"connecting with {[*changed]} changed",
     )
 
 
 def _shows_no_password(trial: Trial, changed: Mapping[str, Any], *things: object) -> None:
-    secrets = trial.subject.secrets() | {str(value) for key, value in changed.items() if "pass" in key}
+    secrets = trial.subject.secrets() | {
+        str(value) for key, value in changed.items() if "pass" in key
+    }
     for text in _texts(*things):
         # Said without the text: it holds a password.
         if any(secret in text for secret in secrets):

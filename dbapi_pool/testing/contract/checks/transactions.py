@@ -86,7 +86,9 @@ def what_was_committed_stays(trial: Trial) -> None:
         table.insert(conn, 2)
 
     _fail(pool, act)
-    same(table.seen(), [1], "rows in the end")
+    same(table.seen(), [1], "rows seen from outside")
+    with pool.borrow() as conn:
+        same(table.ids(conn), [1], "rows that the next borrower sees")
 
 
 @promise("transactions", read_only=True)
@@ -95,7 +97,7 @@ def what_no_driver_knows_is_refused(trial: Trial) -> None:
     pool = trial.pool()
     for terms in ({"isolation": "NO SUCH LEVEL"}, {"no_such_option": 1}):
         what = f"transaction({terms})"
-        raises(PoolSettingError, pool.pool.transaction(**terms).__enter__, what)  # type: ignore[arg-type]
+        raises(PoolSettingError, pool.pool.transaction(**terms).__enter__, what)
     with pool.borrow() as conn:
         same(run(conn, trial.know.one)[0][0], 1, "what the next borrower reads")
 
