@@ -8,6 +8,7 @@ or was not given, nor know a pool.
 
 from __future__ import annotations
 
+import ctypes
 import getpass
 import glob
 import importlib
@@ -17,6 +18,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -176,6 +178,7 @@ class Server:
             self._process = subprocess.Popen(
                 self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, user=self.run_as(),
                 cwd=self.folder, start_new_session=True, extra_groups=[] if self.run_as() else None,
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )  # fmt: skip
         wait_for(self._serves, START_PATIENCE, self._story)
 
@@ -564,6 +567,12 @@ def running(kind: type[Server], own: bool = False) -> Iterator[Server]:
 
 
 # -- small things ----------------------------------------------------------------------------------
+
+
+def _die_with_parent() -> None:
+    """In the server's process: have the kernel end it when a test run is killed, whose fixtures then
+    cannot. See https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def free_port() -> int:
