@@ -122,7 +122,8 @@ class ConnectorDriver(MySQLDriver):
         """Also tells the converter, which has an opinion of its own."""
         super().restore_attributes(conn, snapshot)
         if conn.converter is not None:
-            conn.converter.set_unicode(conn.use_unicode)
+            # The property without the underscore could not be read before version 9.2.
+            conn.converter.set_unicode(conn._use_unicode)
 
     def address(self, conn: Any) -> str:
         """`host:port`, or the path of the socket."""

@@ -20,6 +20,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -178,7 +179,7 @@ class Server:
             self._process = subprocess.Popen(
                 self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, user=self.run_as(),
                 cwd=self.folder, start_new_session=True, extra_groups=[] if self.run_as() else None,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                preexec_fn=_die_with_parent if _may_die_with_parent() else None,
             )  # fmt: skip
         wait_for(self._serves, START_PATIENCE, self._story)
 
@@ -567,6 +568,11 @@ def running(kind: type[Server], own: bool = False) -> Iterator[Server]:
 
 
 # -- small things ----------------------------------------------------------------------------------
+
+
+def _may_die_with_parent() -> bool:
+    # "Parent" means the thread that starts it, and only the main one lives as long as the run.
+    return sys.platform == "linux" and threading.current_thread() is threading.main_thread()
 
 
 def _die_with_parent() -> None:
