@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -160,6 +161,8 @@ def test_an_interrupt_ends_the_demo_with_130_a_word_and_no_folder_left(tmp_path)
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "TMPDIR": str(tmp_path)},
+        # A shell that runs the tests in the background has it ignored.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     wait_for_orders(tmp_path, demo)
 
