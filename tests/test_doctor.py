@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import re
 import sqlite3
+import statistics
 import subprocess
 import sys
 import time
@@ -14,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -25,7 +28,7 @@ import dbapi_pool
 from dbapi_pool import Options
 from dbapi_pool.cli.app import app
 from dbapi_pool.cli.doctor import advice as rules
-from dbapi_pool.cli.doctor import report
+from dbapi_pool.cli.doctor import costs, report
 from dbapi_pool.cli.doctor.abilities import abilities, lacks
 from dbapi_pool.cli.doctor.bench import hint_for
 from dbapi_pool.cli.doctor.costs import median
@@ -278,11 +281,21 @@ def test_every_setting_that_is_advised_is_one_and_is_accepted() -> None:
 # -- what is found out ----------------------------------------------------------------------------
 
 
-def test_a_median_is_taken_of_what_fits_into_the_budget() -> None:
-    calls: list[int] = []
+def test_a_median_is_taken_of_what_fits_into_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
 
-    assert 0.01 <= (median(lambda: calls.append(time.sleep(0.01) or 1), 100, 0.1) or 0) < 0.05
-    assert 1 < len(calls) < 15
+    def act() -> None:
+        nonlocal now
+        taken.append(next(times))
+        now += taken[-1]
+
+    monkeypatch.setattr(costs, "time", SimpleNamespace(perf_counter=lambda: now))
+    for runs, budget, expected in ((3, 100.0, 3), (100, 10.0, 5), (100, 0.0, 1)):
+        times = itertools.cycle([1.0, 4.0, 2.0])
+        taken: list[float] = []
+        found = median(act, runs, budget)
+        assert len(taken) == expected
+        assert found == statistics.median(taken)
     assert median(lambda: 1 / 0) is None
 
 

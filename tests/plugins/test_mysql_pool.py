@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -217,8 +216,7 @@ def victim(pool: Pool, conn: Any) -> None:
     run(other, "BEGIN", "SELECT * FROM t WHERE id = 2 FOR UPDATE", "DELETE FROM many")
     change(conn, 1)
     thread = threading.Thread(target=change, args=(other, 1))
-    thread.start()
-    time.sleep(0.2)
+    thread.start()  # whoever of the two comes first: both wait for each other in the end
     with pytest.raises(Exception, match="(?i)deadlock"):
         change(conn, 2)
     thread.join(10)
