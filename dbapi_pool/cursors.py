@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .fences import failed, fence_result
-from .member import Work
+from .member import CALL, Work
 
 if TYPE_CHECKING:
     from .handles import PooledConnection
@@ -32,6 +32,10 @@ def _raise_returned(handle: PooledConnection) -> NoReturn:
     raise gone("this cursor's connection was returned to the pool; borrow another")
 
 
+def _refuse_copy(cursor: Any, protocol: Any) -> NoReturn:
+    raise TypeError("a cursor of a borrowed connection cannot be copied or pickled")
+
+
 # -- the driver's own cursor class ----------------------------------------------------------------
 
 
@@ -44,6 +48,7 @@ def pooled_cursor_class(cls: type) -> type:
         "__doc__": cls.__doc__,
         "__module__": cls.__module__,
         "__getattr__": _missing(getattr(cls, "__getattr__", None)),
+        "__reduce_ex__": _refuse_copy,  # one would not be closed with the lease
     }
     # A plugin's class may do that itself.
     if hasattr(cls, "connection") and not hasattr(cls, "_shows_handle"):
@@ -100,14 +105,14 @@ def _noting(name: str, native: Callable[..., Any]) -> Callable[..., Any]:
         work.pending = True
         if work.note(sql):
             work.session = True
-        work.inside += 1
+        work.inside += CALL
         try:
             return native(self, sql, *args, **kwargs)
         except BaseException as exc:
             _failed(self, exc)
             raise
         finally:
-            work.inside -= 1
+            del work.inside[-1]
 
     return method
 
@@ -119,14 +124,14 @@ def _unseen(name: str, native: Callable[..., Any]) -> Callable[..., Any]:
         if name not in _RESULT_OF_SQL or not args or work.note(args[0]):
             work.unseen()
         work.pending = True
-        work.inside += 1
+        work.inside += CALL
         try:
             result = native(self, *args, **kwargs)
         except BaseException as exc:
             _failed(self, exc)
             raise
         finally:
-            work.inside -= 1
+            del work.inside[-1]
         if result is self or not hasattr(self, "_handle"):
             return result
         return fence_result(self._handle, work, result)
@@ -164,13 +169,16 @@ def _close_native(cursor: Any) -> None:
 
 def fence(cursor: Any) -> None:
     """Make a cursor refuse everything from now on, without touching the driver."""
-    if type(cursor) is CursorProxy:
-        _del_cursor(cursor)
-        return
     dead = getattr(type(cursor), "_returned", None)
-    if dead is not None:
-        cursor.__class__ = dead
-        del cursor._work
+    try:
+        if type(cursor) is CursorProxy:
+            _del_cursor(cursor)
+            _del_work(cursor)  # which leads to the pool
+        elif dead is not None:
+            cursor.__class__ = dead
+            del cursor._work
+    except AttributeError:  # another thread was quicker
+        pass
 
 
 # -- a proxy for any cursor -----------------------------------------------------------------------
@@ -218,14 +226,14 @@ class CursorProxy:
     def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         cursor = self._cursor
         work = self._work
-        work.inside += 1
+        work.inside += CALL
         try:
             result = function(*args, **kwargs)
         except BaseException as exc:
             failed(self._handle, exc)
             raise
         finally:
-            work.inside -= 1
+            del work.inside[-1]
         return self if result is cursor else result
 
     def fetchone(self) -> Any:
@@ -282,6 +290,9 @@ class CursorProxy:
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self._cursor, name, value)
 
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        _refuse_copy(self, protocol)
+
     def __repr__(self) -> str:
         return f"<pooled cursor of {self._handle!r}>"
 
@@ -292,3 +303,4 @@ _set_work: Callable[..., None] = _slot["_work"].__set__
 _set_cursor: Callable[..., None] = _slot["_cursor"].__set__
 _get_cursor: Callable[..., Any] = _slot["_cursor"].__get__
 _del_cursor: Callable[..., None] = _slot["_cursor"].__delete__
+_del_work: Callable[..., None] = _slot["_work"].__delete__

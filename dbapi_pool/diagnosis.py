@@ -5,20 +5,25 @@ Reads the ledger, changes nothing, and never prints an error's text (it may hold
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from .errors import PoolClosed, PoolError, PoolFull
-from .ledger import CHECKING, CLEANING, CLOSING, OPENING, Census, Ledger, Waiter
+from .ledger import CHECKING, CLEANING, CLOSING, OPENING, Census, Ledger, Stuck, Waiter
 from .member import line_of
 from .options import Options
 from .stats import Counters, PoolStats
+
+INSIDE_A_LOCK = (
+    "it did not wait, since the garbage collector ran the finalizer that borrows while its thread held"
+    " a lock of a pool: who would return a connection may need that lock. Don't borrow in `__del__`"
+)
 
 
 def picture(name: str, ledger: Ledger, counters: Counters) -> PoolStats:
     """A frozen picture of the pool."""
     census = ledger.census()
-    # Not those that are being closed: their uses are among the past ones already.
-    busy = [*census.tasks[CHECKING], *census.tasks[CLEANING]]
+    busy = [*census.tasks[CHECKING], *census.tasks[CLEANING], *census.tasks[CLOSING]]
     members = [place.member for place in [*census.idle, *census.lent, *census.orphaned, *busy]]
     return PoolStats(
         name=name,
@@ -66,18 +71,30 @@ def explain(
     return "; ".join([*parts, _advice(census, ledger, last_error)])
 
 
-def deadlock(members: list[Any], wanted_at: tuple[Any, int], now: float) -> str:
+def deadlock(stuck: Sequence[Stuck], wanted_at: tuple[Any, int], now: float) -> str:
     """Who holds what while all of them wait."""
-    sites = ", ".join(
-        f"{line_of(member.code, member.lasti)} (thread {member.thread},"
-        f" {now - member.since:.2f} s ago)"
-        for member in members
-    )
     return (
-        f"every one of the {len(members)} lent connections is held by a thread that itself waits for"
-        f" one, so nobody will ever be served; they were borrowed at {sites}, and this one is wanted"
+        f"every one of the {len(stuck)} lent connections is held by a thread that itself waits for"
+        f" one, so nobody will ever be served; {_borrowed_at(stuck, now)}, and this one is wanted"
         f" at {line_of(*wanted_at)}. Return a connection before borrowing the next, or raise max_size"
     )
+
+
+def suspicion(stuck: Sequence[Stuck], now: float) -> str:
+    """As `deadlock`, where it could not be proven."""
+    return (
+        "every connection was borrowed by a thread that itself waited for another one, a deadlock"
+        f" unless they were passed on: {_borrowed_at(stuck, now)}"
+    )
+
+
+def _borrowed_at(stuck: Sequence[Stuck], now: float) -> str:
+    sites = ", ".join(
+        f"{line_of(one.member.code, one.member.lasti)} (thread {one.waiter.thread},"
+        f" {now - one.member.since:.2f} s ago, waiting at {line_of(*one.waiter.where)})"
+        for one in stuck
+    )
+    return f"they were borrowed at {sites}"
 
 
 def _holder(census: Census, now: float) -> list[str]:

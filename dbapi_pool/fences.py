@@ -13,7 +13,7 @@ from types import MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConnectionReturned
-from .member import Work
+from .member import CALL, Work
 
 if TYPE_CHECKING:
     from .handles import PooledConnection
@@ -126,17 +126,17 @@ class FencedContext:
         return value
 
     def _call(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        self._handle._lease  # noqa: B018  (raises if it was returned)
         work = self._work
         work.pending = True
-        work.inside += 1
+        work.inside += CALL
         try:
+            self._handle._lease  # noqa: B018  (raises if it was returned)
             result = method(*args, **kwargs)
         except BaseException as exc:
             failed(self._handle, exc)
             raise
         finally:
-            work.inside -= 1
+            del work.inside[-1]
         return fence_result(self._handle, work, result)
 
     def close(self) -> None:

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from .cursors import CursorProxy, pooled_cursor_class
+from .cursors import CursorProxy, fence, pooled_cursor_class
 from .errors import ConnectionReturned, for_driver
 from .fences import PLAIN, failed, fence_result
-from .member import Member, Work
+from .member import CALL, Member, Work
 
 if TYPE_CHECKING:
     from .drivers.base import Driver
@@ -66,8 +66,10 @@ class PooledConnection:
         """
         try:  # as `_surrender`, spelt out: this is the common path
             lease = _peek(self)
+            ticket = lease.ticket
             _empty(self)
-        except AttributeError:
+            ticket.pop()
+        except (AttributeError, IndexError):
             return
         lease.pool.check_in(lease)
 
@@ -125,7 +127,8 @@ class PooledConnection:
         try:
             cursor = lease.pool.driver.open_cursor(member.conn, pooled_cursor_class, args, kwargs)
             if cursor is None:
-                return CursorProxy(self, work, member.conn.cursor(*args, **kwargs))
+                proxy = CursorProxy(self, work, member.conn.cursor(*args, **kwargs))
+                return _still_lent(self, proxy)
         except BaseException as exc:
             failed(self, exc)
             raise
@@ -134,7 +137,7 @@ class PooledConnection:
         work.track(cursor)
         if not cursor._of_driver:
             work.unseen()
-        return cursor
+        return _still_lent(self, cursor)
 
     def commit(self) -> None:
         """Commit the transaction."""
@@ -147,14 +150,15 @@ class PooledConnection:
     def _end(self, act: Callable[[Lease, Work], None]) -> None:
         lease = self._lease
         work = _work_of(self, lease)
-        work.inside += 1
+        work.inside += CALL
         try:
+            self._lease  # noqa: B018  (see `_work_of`)
             act(lease, work)
         except BaseException as exc:
             failed(self, exc)
             raise
         finally:
-            work.inside -= 1
+            del work.inside[-1]
         work.pending = False
 
     # -- everything else is the driver's ----------------------------------------------------------
@@ -191,7 +195,7 @@ class PooledConnection:
         raise TypeError("a borrowed connection cannot be copied or pickled")
 
     def __dir__(self) -> list[str]:
-        names = set(object.__dir__(self))
+        names = set(dir(type(self)))  # not of `__class__`, which is the driver's
         if not _is_returned(self):
             names.update(dir(self._lease.member.conn))
         return sorted(names)
@@ -217,16 +221,24 @@ _new = object.__new__
 def lend(lease: Lease) -> PooledConnection:
     """A handle on a leased member."""
     handle: PooledConnection = _new(lease.member.handle_class)
+    lease.ticket = [None]
     _bind(handle, lease)
     return handle
 
 
 def _surrender(handle: PooledConnection) -> Lease | None:
-    """Take the lease out of the handle; None if it is gone. One caller wins: deleting is atomic."""
+    """Take the lease out of the handle; None if it is gone. One caller wins.
+
+    That is who pops the ticket, since `list.pop` is atomic everywhere, while on free-threaded builds
+    (3.13, CPython issue 146270) two threads may both empty one slot. The order makes it this
+    borrowing's ticket: who finds the slot full after reading the ticket, has not read a later one.
+    """
     try:
         lease = _peek(handle)
+        ticket = lease.ticket
         _empty(handle)
-    except AttributeError:
+        ticket.pop()
+    except (AttributeError, IndexError):
         return None
     return lease
 
@@ -245,13 +257,28 @@ def _raise_returned(handle: PooledConnection) -> NoReturn:
 
 
 def _work_of(handle: PooledConnection, lease: Lease) -> Work:
-    work: Work | None = lease.member.work
+    """What is noted about this lease.
+
+    Another thread may return the handle at any moment, so that the work is the next borrower's. Hence
+    who calls the driver says so in `inside`, and then looks whether the handle still has its lease;
+    who returns it empties the handle, and then looks whether anybody is inside.
+    """
+    member = lease.member
+    work: Work | None = member.work if member is not None else None
     if work is not None:
         return work
     pool = lease.pool
-    if pool is None:  # returned at this moment by another thread
+    if member is None or pool is None:  # returned at this moment by another thread
         _raise_returned(handle)
-    return pool.begin_work(lease.member)  # type: ignore[no-any-return]
+    return pool.begin_work(member)  # type: ignore[no-any-return]
+
+
+def _still_lent(handle: PooledConnection, cursor: Any) -> Any:
+    """A new cursor, if the handle was not returned meanwhile: that has not seen it."""
+    if _is_returned(handle):
+        fence(cursor)
+        _raise_returned(handle)
+    return cursor
 
 
 def _commit(lease: Lease, work: Work) -> None:
@@ -301,20 +328,24 @@ class FencedCall:
         work.pending = True
         if not self._harmless:
             work.unseen()
-        work.inside += 1
+        work.inside += CALL
         try:
+            self._handle._lease  # noqa: B018  (see `_work_of`)
             result = getattr(conn, self._name)(*args, **kwargs)
         except BaseException as exc:
             failed(self._handle, exc)
             raise
         finally:
-            work.inside -= 1
+            del work.inside[-1]
         if result is conn:
             return self._handle
         return _fence_result(self._handle, work, result)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(getattr(self._handle._lease.member.conn, self._name), name)
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError("a method of a borrowed connection cannot be copied or pickled")
 
     def __repr__(self) -> str:
         return f"<pooled method {self._name!r} of {self._handle!r}>"

@@ -9,15 +9,28 @@ thread instead. The threads hold the keeper weakly while they wait. It must neve
 from __future__ import annotations
 
 import functools
+import logging
 import weakref
-from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
+from .crew import Crew
 from .drivers.base import Driver
 from .errors import PoolError, PoolTimeout, replica
 from .events import Events, log
-from .ledger import CHECKING, CLEANING, CLOSED, CLOSING, OPEN, Census, Lease, Ledger
+from .ledger import (
+    CHECKING,
+    CLEANING,
+    CLOSED,
+    CLOSING,
+    OPEN,
+    Census,
+    Lease,
+    Ledger,
+    Wish,
+    snapshot,
+)
 from .member import AT_ONCE, NEVER, Member, line_of
 from .options import Options
 from .source import Source
@@ -32,55 +45,6 @@ _SEARCH_EVERY = 10.0  # seconds at least between two garbage collections
 _COME_OUT = 0.02  # seconds between two looks whether a thread has come out of the driver
 _CUT = (CHECKING, CLEANING, CLOSING)  # what is cut when it takes longer than `ping_timeout`
 _LOOK_AGAIN = 1.0  # seconds between two looks while somebody waits: a safety net, not a clock
-
-
-class Crew:
-    """At most `most` daemon threads working off a queue; each ends when it finds it empty."""
-
-    def __init__(self, system: System, most: int, name: str) -> None:
-        # Guards the decision to start or end a thread, so that no job is left without one.
-        self._lock = system.lock()
-        self._system = system
-        self._most = most
-        self._name = name
-        self._jobs: deque[Callable[[], object]] = deque()
-        self._hands: list[weakref.ref[_Hand]] = []
-
-    def submit(self, job: Callable[[], object]) -> None:
-        """Have `job` done soon, on another thread; in this one if there is no thread to be had."""
-        with self._lock:
-            self._jobs.append(job)
-            self._hands = [ref for ref in self._hands if ref() is not None]
-            if len(self._hands) >= self._most:
-                return
-            hand = _Hand(self)
-            self._hands.append(weakref.ref(hand))
-        try:
-            self._system.spawn(hand.work, self._name)
-        except RuntimeError:
-            hand.work()
-
-    def next_job(self, hand: _Hand) -> Callable[[], object] | None:
-        """The next job; None tells the hand to end."""
-        with self._lock:
-            if self._jobs:
-                return self._jobs.popleft()
-            self._hands = [ref for ref in self._hands if ref() not in (None, hand)]
-            return None
-
-
-class _Hand:
-    """One thread of a crew. Only its thread holds it, so a thread that died is not counted."""
-
-    def __init__(self, crew: Crew) -> None:
-        self._crew = crew
-
-    def work(self) -> None:
-        while (job := self._crew.next_job(self)) is not None:
-            try:
-                job()
-            except BaseException as exc:  # this thread is ours alone
-                log.error("a background job failed: %r", exc)
 
 
 class Alarm:
@@ -98,6 +62,7 @@ class Keeper:
 
     def __init__(
         self,
+        lock: AbstractContextManager[object],
         ledger: Ledger,
         source: Source,
         options: Options,
@@ -118,11 +83,13 @@ class Keeper:
         self._failures = 0
         self._retry_at = AT_ONCE
         self._searched = AT_ONCE
-        self._crew = Crew(system, _HANDS, f"{name} hands")
+        self._crew = Crew(lock, system, _HANDS, f"{name} hands")
         # Guards the decision to start or end the housekeeper.
-        self._lock = system.lock()
+        self._lock = lock
         self._housekeeper: Callable[[], object] = _nobody
-        self._watchers: deque[Signal] = deque()  # those who wait until sizes change
+        self._revived = AT_ONCE
+        self._next_look_at = NEVER
+        self._watchers: list[weakref.ref[Wish]] = []  # those who wait until sizes change
 
     @property
     def _driver(self) -> Driver:
@@ -136,6 +103,7 @@ class Keeper:
         Raises `RuntimeError` if a thread is needed and there is none to be had.
         """
         self.keep_house()
+        self._ask_for_a_look()
         if self._driver.local:  # who waits opens, but nobody waits for what `min_size` lacks
             if self._ledger.min_size and self._ledger.census().open < self._ledger.min_size:
                 self._signal.set()
@@ -144,17 +112,29 @@ class Keeper:
             job = functools.partial(self._opener, lease)
             try:
                 self._system.spawn(job, f"{self._name} opener")
-            except RuntimeError:  # only then is it certain that no thread has the lease
-                self._ledger.vacate(lease)
-                raise
+            except RuntimeError as exc:  # only then is it certain that no thread has the lease
+                if not _is_the_end(exc):
+                    self._ledger.vacate(lease)
+                    raise
+                job()  # threads that outlive the main one may still want to work
             del job, lease
+
+    def _ask_for_a_look(self) -> None:
+        """Somebody waits: perhaps for what an exception made be lost, and nobody was told of it."""
+        if self._ledger.waiters and self._next_look_at - self._system.monotonic() > _LOOK_AGAIN:
+            self._signal.set()
 
     def _wish_if_possible(self) -> None:
         """As `wish`, for those who only pass by: who waits wishes too."""
         try:
             self.wish()
         except RuntimeError as exc:
-            log.warning("%s: %s", self._name, exc)
+            self._no_thread(exc)
+
+    def _no_thread(self, exc: RuntimeError) -> None:
+        # At the interpreter's end there is none to be had, and nobody left whom that concerns.
+        level = logging.DEBUG if _is_the_end(exc) else logging.WARNING
+        log.log(level, "%s: %s", self._name, exc)
 
     def _claim(self) -> Lease | None:
         now = self._system.monotonic()
@@ -231,25 +211,29 @@ class Keeper:
         """Return when `count` connections are open; at `deadline`, or when connecting fails (if it
         is worth no further try, or `patient` is false), raise the last error of connecting, or
         `PoolTimeout`."""
+        wish = Wish(self._system.signal(), count)
+        try:
+            _note(self._ledger.wishes, wish)
+            _note(self._watchers, wish)
+            self._open_until(wish, deadline, patient)
+        finally:
+            _forget(self._ledger.wishes, wish)
+            _forget(self._watchers, wish)
+
+    def _open_until(self, wish: Wish, deadline: float, patient: bool) -> None:
+        """A function of its own, see `Ledger` about loops."""
         ledger = self._ledger
         errors = self._counters.connect_errors
-        signal = self._system.signal()
-        try:
-            ledger.wishes.append(count)
-            self._watchers.append(signal)
-            while ledger.census().open < count and ledger.gate is not CLOSED:
-                self._fill()
-                if self._counters.connect_errors > errors and self.last_error is not None:
-                    if not patient or not self.is_transient(self.last_error):
-                        raise replica(_presentable(self.last_error))
-                left = deadline - self._system.monotonic()
-                if left <= 0:
-                    raise PoolTimeout
-                if ledger.census().open < count:
-                    signal.wait(None if left == NEVER else left)
-        finally:
-            _remove(ledger.wishes, count)
-            _remove(self._watchers, signal)
+        while ledger.census().open < wish.count and ledger.gate is not CLOSED:
+            self._fill()
+            if self._counters.connect_errors > errors and self.last_error is not None:
+                if not patient or not self.is_transient(self.last_error):
+                    raise replica(_presentable(self.last_error))
+            left = deadline - self._system.monotonic()
+            if left <= 0:
+                raise PoolTimeout
+            if ledger.census().open < wish.count:
+                wish.signal.wait(None if left == NEVER else left)
 
     # -- giving, checking, closing ----------------------------------------------------------------
 
@@ -329,7 +313,9 @@ class Keeper:
             self._retire(leases.pop(), reason)
 
     def _retire(self, lease: Lease, reason: str) -> None:
-        self._counters.retired(reason, lease.member.uses)
+        # From here on its uses are past ones; until then, they are found at its place.
+        uses, lease.member.uses = lease.member.uses, 0
+        self._counters.retired(reason, uses)
         self._tell("dbapi_pool_retired", reason=reason)
         if self._driver.local:
             self._close(lease)
@@ -339,6 +325,10 @@ class Keeper:
     def _close(self, lease: Lease) -> None:
         try:
             self._wait_for_others(lease.member)
+        except BaseException:  # an interrupt: somebody else waits, and closes it
+            self._crew.submit(functools.partial(self._close, lease))
+            raise
+        try:
             self._driver.close(lease.member.conn)
         except Exception as exc:
             log.debug("%s: closing raised %s", self._name, type(exc).__name__)
@@ -362,55 +352,80 @@ class Keeper:
 
     def _notify(self) -> None:
         """Sizes changed: tell those who wait for that."""
-        for signal in tuple(self._watchers):
-            signal.set()
+        for ref in tuple(self._watchers):
+            wish = ref()
+            if wish is not None:
+                wish.signal.set()
 
     def end(self) -> None:
-        """The pool was closed: let the housekeeper see it."""
+        """The pool was closed, or something was left undone: let the housekeeper see it."""
         self._signal.set()
 
     def wait_until_closed(self, timeout: float, mine: int) -> bool:
         """Until no place is occupied, but by leases of the thread `mine`; False on timeout."""
-        deadline = self._system.monotonic() + timeout
-        signal = self._system.signal()
+        wish = Wish(self._system.signal())
         try:
-            self._watchers.append(signal)
-            while (census := self._ledger.census()).occupied:
-                left = deadline - self._system.monotonic()
-                if left <= 0 or _all_lent_by(census, mine):
-                    return False
-                signal.wait(left)
-            return True
+            _note(self._watchers, wish)
+            return self._wait_until_closed(wish, self._system.monotonic() + timeout, mine)
         finally:
-            _remove(self._watchers, signal)
+            _forget(self._watchers, wish)
+
+    def _wait_until_closed(self, wish: Wish, deadline: float, mine: int) -> bool:
+        """A function of its own, see `Ledger` about loops."""
+        while (census := self._ledger.census()).occupied:
+            left = deadline - self._system.monotonic()
+            if left <= 0 or _all_lent_by(census, mine):
+                return False
+            wish.signal.wait(left)
+        return True
 
     # -- keeping house ----------------------------------------------------------------------------
 
     def keep_house(self) -> None:
         """Make sure that the housekeeper runs, if there is anything to look after."""
-        if self._housekeeper() is not None:
+        if self._housekeeper() is not None or self._system.ending:
             return
         with self._lock:
             if self._housekeeper() is not None or self._is_quiet():
                 return
-            job = functools.partial(_keep_house, weakref.ref(self), self._signal)
-            self._housekeeper = weakref.ref(job)
+            me = weakref.ref(self)
+            job = functools.partial(_keep_house, me, self._signal)
+            self._housekeeper = weakref.ref(job, functools.partial(_revive, me))
         try:
             self._system.spawn(job, f"{self._name} housekeeper")
         except RuntimeError as exc:  # the next who comes by tries again
-            log.warning("%s: %s", self._name, exc)
+            self._housekeeper = _nobody
+            self._no_thread(exc)
+
+    def revive(self) -> None:
+        """The housekeeper is gone without having resigned: an exception struck its thread."""
+        now = self._system.monotonic()
+        if now - self._revived >= _LOOK_AGAIN:  # one that dies at once shall not come back for ever
+            self._revived = now
+            self.keep_house()
 
     def look(self) -> float | None:
         """As `tick`; whatever goes wrong in it, the housekeeper goes on."""
+        if self._system.ending:
+            return None
+        me = self._housekeeper
+        self._next_look_at = AT_ONCE
         try:
-            return self.tick()
+            delay = self.tick()
+            self._next_look_at = self._system.monotonic() + (NEVER if delay is None else delay)
+            return delay
         except BaseException as exc:  # this thread is ours alone
             log.error("%s: the housekeeper failed and goes on: %r", self._name, exc)
+        self._next_look_at = NEVER
+        if self._housekeeper is me:
             return _LOOK_AGAIN
+        self.keep_house()  # it had just resigned: there shall not be two
+        return None
 
     def tick(self) -> float | None:
         """Do what is due; seconds until the next look, or None to end."""
         now = self._system.monotonic()
+        self._crew.tend()
         self.retire_all(self._ledger.adopt(), "leaked")
         self._retire_idle(now)
         self._ledger.serve()
@@ -477,6 +492,8 @@ class Keeper:
         for lease in ledger.take_idle(lambda member: member.doom is not None):
             self.retire(lease, lease.member.doom)
         self.retire_all(ledger.take_idle(lambda member: now >= member.expires), "lifetime")
+        # Left behind by a `resize()` that was interrupted.
+        self.retire_all(ledger.take_idle(lambda member: True, ledger.excess()), "resized")
         if not self._driver.expendable:
             return
         most = self._options.max_idle
@@ -506,7 +523,7 @@ class Keeper:
         try:
             self._fill()
         except RuntimeError as exc:  # no thread to be had now
-            log.warning("%s: %s", self._name, exc)
+            self._no_thread(exc)
 
     def _keepalive(self, now: float) -> None:
         every = self._options.keepalive
@@ -536,7 +553,7 @@ class Keeper:
     def _search_garbage(self, census: Census, now: float) -> None:
         """All are lent, and nobody was served for a while: a dropped handle may be in a reference
         cycle (an exception's traceback makes one), which nothing collects while all threads wait."""
-        waiters = tuple(self._ledger.waiters)
+        waiters = snapshot(self._ledger.waiters)
         if len(census.lent) < self._ledger.max_size or not waiters:
             return
         waited = now - min(waiter.since for waiter in waiters)
@@ -571,10 +588,29 @@ class Keeper:
             self.events.tell(event, **facts)
 
 
-def _remove(things: list[Any] | deque[Any], thing: Any) -> None:
-    """Take one out, if it was put in: an exception may have been quicker."""
-    if thing in things:
-        things.remove(thing)
+def _note(refs: list[weakref.ref[Wish]], wish: Wish) -> None:
+    refs.append(weakref.ref(wish))
+
+
+def _forget(refs: list[weakref.ref[Wish]], wish: Wish) -> None:
+    """Take one out, if it was put in, and those that an exception left behind."""
+    for ref in tuple(refs):
+        if ref() in (None, wish):
+            try:
+                refs.remove(ref)
+            except ValueError:  # somebody was quicker
+                pass
+
+
+def _revive(keeper_ref: weakref.ref[Keeper], _: Any) -> None:
+    keeper = keeper_ref()
+    if keeper is not None:
+        keeper.revive()
+
+
+def _is_the_end(exc: RuntimeError) -> bool:
+    """Whether no thread can be started since the interpreter ends, not since there are too many."""
+    return "the interpreter ends" in str(exc) or "interpreter shutdown" in str(exc)
 
 
 def _nobody() -> None:
@@ -587,7 +623,8 @@ def _presentable(exc: BaseException) -> Exception:
     if isinstance(exc, Exception):
         return exc
     error = PoolError(f"connecting was cut short by {exc!r}")
-    error.__cause__ = exc
+    # Without the frames, which hold a lease, or whoever keeps the error would keep its place.
+    error.__cause__ = exc.with_traceback(None)
     return error
 
 

@@ -13,18 +13,41 @@ have none: empty if it holds no member, orphaned if it does. No number is kept t
 each, atomic, and a lease lost right after is found again as above. What makes that safe beside
 waiters is order: a waiter enters `waiters` and then looks at `idle`; who returns appends to `idle`
 and then looks at `waiters`. Whoever comes second sees the other.
+
+**What must be atomic**, with or without the GIL; on free-threaded builds CPython's per-object locks
+make it so (its documentation: "Thread safety guarantees"):
+
+* `deque`: `append`, `pop`, `remove`, `len`, an index. The common path, and `_take`: one wins.
+* `list`: `append`, `remove`, `pop`, `+= (x,)`, `del x[-1]`, replacing a slice, a copy. `Lease.ticket`
+  (one returns), `wishes`, `Work.inside`, `Work.cursors`.
+* Loading and storing an attribute: all see the old or the new. `place.task`, `member.doom`, `gate`.
+* Calling a weak reference: the lease, kept alive from then on, or None.
+* `Signal.set` from several threads at once.
+
+Not atomic, and so used by one owner or under a lock only: `x += 1` (`member.uses`, by the borrower;
+`stats.Counters`, under its lock), any look followed by a store (`place.ref`, under this one), walking
+through a deque (`snapshot`), and emptying a slot: on free-threaded 3.13 two threads may both succeed.
+Two failures at once may count as one for the keeper, whose next attempt is then made sooner. Two
+drains may not, so `generation` is no number: each stores an object of its own, and an opener that
+began before any of them finds another than it saw. A lease dropped by another thread than the one
+that made it may be noticed later without the GIL: when that one runs on, or at a garbage collection,
+which the keeper sees to while anybody waits.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from .errors import PoolClosed, PoolFull, PoolTimeout, replica
+from .errors import PoolClosed, PoolError, PoolFull, PoolTimeout, replica
+
+T = TypeVar("T")
 
 OPEN = None
 SUSPENDED = "suspended"
@@ -43,6 +66,23 @@ class SignalLike(Protocol):
 
     def set(self) -> None: ...
     def wait(self, timeout: float | None = None) -> bool: ...
+
+
+def snapshot(things: deque[T]) -> list[T]:
+    """What is in it, while others append and pop at its right end, and remove.
+
+    Without the GIL, `list(things)` takes many steps and raises if one of these falls between them.
+    Looked at one by one from the right, what stays in it all the while is found at least once.
+    """
+    try:
+        return list(things)
+    except RuntimeError:
+        found: dict[int, T] = {}
+        for index in reversed(range(len(things))):
+            with contextlib.suppress(IndexError):
+                thing = things[index]
+                found[id(thing)] = thing
+        return list(reversed(found.values()))
 
 
 def _no_lease() -> None:
@@ -65,18 +105,19 @@ class Place:
 class Lease:
     """The right to use one place. Whoever holds it, owns it; dropped, it is found again."""
 
-    __slots__ = ("__weakref__", "member", "place", "pool")
+    __slots__ = ("__weakref__", "member", "place", "pool", "ticket")
 
     def __init__(self, place: Place) -> None:
         self.place = place
         self.member = place.member
         self.pool: Any = None  # set while lent, so that a borrowed connection keeps its pool
+        self.ticket: list[None] = []  # new for each borrowing: who takes what is in it, returns it
 
 
 class Waiter:
     """One caller in line."""
 
-    __slots__ = ("error", "lease", "patient", "signal", "since", "thread", "where")
+    __slots__ = ("error", "lease", "patient", "signal", "since", "thread", "turn", "where")
 
     def __init__(
         self, signal: SignalLike, thread: int, since: float, where: Any, patient: bool = True
@@ -87,6 +128,7 @@ class Waiter:
         self.thread = thread
         self.since = since
         self.where = where
+        self.turn = 0  # its number in the line, for good: see `Ledger.rejoin`
         self.lease: Lease | None = None
         self.error: BaseException | None = None
 
@@ -106,6 +148,38 @@ class Waiter:
             raise error
         finally:
             del error  # or it and this frame would keep each other, and the caller's, alive
+
+
+class Stuck:
+    """A lent member whose borrower waits in line for another. It does not keep the lease."""
+
+    __slots__ = ("member", "place", "uses", "waiter")
+
+    def __init__(self, place: Place, waiter: Waiter) -> None:
+        self.place = place
+        self.member = place.member
+        self.uses = self.member.uses  # which lease of the member it is
+        self.waiter = waiter
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Stuck)
+            and self.member is other.member
+            and self.uses == other.uses
+            and self.waiter is other.waiter
+        )
+
+
+class Wish:
+    """One caller who waits until sizes change. Only the caller holds it: one who was interrupted
+    wishes nothing any more."""
+
+    __slots__ = ("__weakref__", "count", "signal")
+
+    def __init__(self, signal: SignalLike, count: int = 0) -> None:
+        """`count`: so many connections shall be open."""
+        self.signal = signal
+        self.count = count
 
 
 @dataclass(slots=True)
@@ -149,6 +223,9 @@ class Ledger:
         # returns a connection: after every call, what was looked at before is looked at again.
         # It may be skipped for `idle.pop()`, `idle.append()` with a look at `waiters` and `gate`
         # before the one and after the other (see `settle`), and `idle.remove()`.
+        # A `with` block of it raises nothing (on Python 3.10 a signal may strike on the way to its
+        # `__exit__`, which is not called then) and holds no loop (from 3.13 on the jump back may be
+        # struck, and lie outside of the block's protection): both in functions of their own.
         self._lock = lock
         self._lost = lost
         self.min_size = min_size
@@ -157,11 +234,11 @@ class Ledger:
         self.places: list[Place] = []
         self.idle: deque[Lease] = deque()  # LIFO, so that a pool can shrink
         self.waiters: deque[Waiter] = deque()  # FIFO
+        self._turns = itertools.count()
         self.gate: str | None = OPEN
-        self.generation = 0
-        self.wishes: list[
-            int
-        ] = []  # what those who warm the pool up now ask for, beside `min_size`
+        self.generation = object()  # another for each drain; not a number, see above
+        # What those who warm the pool up now ask for, beside `min_size`.
+        self.wishes: list[weakref.ref[Wish]] = []
 
     # -- waiting ----------------------------------------------------------------------------------
 
@@ -172,52 +249,69 @@ class Ledger:
         the impatient and `PoolFull`.
         """
         with self._lock:
-            if self.gate is CLOSED:
-                raise PoolClosed
-            lent = len(self._census().lent) if self.gate is OPEN else self.max_size
-            ahead = len(self.waiters) - max(self.max_size - lent, 0)
-            if ahead >= 0 and not waiter.patient:
-                raise PoolTimeout
-            if max_waiting is not None and ahead >= max_waiting:
-                raise PoolFull
-            self.waiters.append(waiter)
-            self._serve()
+            refusal = self._refusal(waiter, max_waiting)
+            if refusal is None:
+                waiter.turn = next(self._turns)
+                self.waiters.append(waiter)
+                self._serve()
+        if refusal is not None:
+            raise refusal
 
-    def deadlock(self, waiter: Waiter) -> list[Any]:
-        """The members that are lent, if every one of them is held by a thread that waits in this
-        line, and `waiter` still waits. Then, unless a holder passed its connection on to another
-        thread, nobody will ever be served. Otherwise an empty list."""
+    def _refusal(self, waiter: Waiter, max_waiting: int | None) -> type[PoolError] | None:
+        """Why it may not stand in line. Caller holds the lock."""
+        if self.gate is CLOSED:
+            return PoolClosed
+        lent = len(self._census().lent) if self.gate is OPEN else self.max_size
+        ahead = len(self.waiters) - max(self.max_size - lent, 0)
+        if ahead >= 0 and not waiter.patient:
+            return PoolTimeout
+        if max_waiting is not None and ahead >= max_waiting:
+            return PoolFull
+        return None
+
+    def stuck(self, waiter: Waiter) -> list[Stuck]:
+        """Every lent member, if each was borrowed by a thread that waits in this line, and `waiter`
+        still waits: unless one was passed on to another thread, nobody will ever be served. Else an
+        empty list."""
         with self._lock:
-            return self._deadlock(waiter)
+            return self._stuck(waiter)
 
-    def leave_deadlock(self, waiter: Waiter) -> list[Any]:
-        """As `deadlock`, and if it is one, `waiter` leaves the line: so only one is told."""
+    def leave_stuck(self, waiter: Waiter, before: list[Stuck]) -> list[Stuck]:
+        """As `stuck`, if that is still as it was `before`; `waiter` leaves the line then: so only one
+        is told."""
         with self._lock:
-            members = self._deadlock(waiter)
-            if members:
-                self.waiters.remove(waiter)
-            return members
+            now = self._stuck(waiter)
+            if now != before:
+                return []
+            self.waiters.remove(waiter)
+            return now
 
-    def _deadlock(self, waiter: Waiter) -> list[Any]:
+    def _stuck(self, waiter: Waiter) -> list[Stuck]:
         """Caller holds the lock."""
         if waiter not in self.waiters:
             return []
-        members = [place.member for place in self._census().lent]
-        waiting = {other.thread for other in self.waiters}
-        stuck = len(members) >= self.max_size and all(
+        places = self._census().lent
+        waiting = {other.thread: other for other in self.waiters}
+        members = [place.member for place in places]
+        if len(places) < self.max_size or not all(
             member is not None and member.thread in waiting and not member.in_call
             for member in members
-        )
-        return members if stuck else []
+        ):
+            return []
+        return [Stuck(place, waiting[place.member.thread]) for place in places]
 
     def rejoin(self, waiter: Waiter) -> None:
-        """Stand first in line again: what the waiter was given turned out not to be usable."""
+        """Stand in line again, as if never served: what the waiter was given turned out not to be
+        usable. That is first, or behind those who came before it and are back already."""
         with self._lock:
-            if self.gate is CLOSED:
-                raise PoolClosed
-            waiter.lease = None
-            self.waiters.appendleft(waiter)
-            self._serve()
+            closed = self.gate is CLOSED
+            if not closed:
+                waiter.lease = None
+                before = sum(other.turn < waiter.turn for other in tuple(self.waiters))
+                self.waiters.insert(before, waiter)
+                self._serve()
+        if closed:
+            raise PoolClosed
 
     def leave(self, waiter: Waiter) -> None:
         """Leave the line. It may have been served at the same instant: see `waiter.lease`."""
@@ -239,21 +333,26 @@ class Ledger:
         Each gets a copy of its own, for a traceback of its own.
         """
         # Copied before the lock is taken: that is the error's own code.
-        pairs = [(waiter, replica(error)) for waiter in tuple(self.waiters) if whom(waiter)]
+        pairs = [(waiter, replica(error)) for waiter in snapshot(self.waiters) if whom(waiter)]
         with self._lock:
-            for waiter, copy in pairs[:most]:
-                if waiter in self.waiters and not waiter.answered:
-                    waiter.error = copy
-                    self._dismiss(waiter)
+            self._fail(pairs[:most])
             self._serve()
+
+    def _fail(self, pairs: list[tuple[Waiter, BaseException]]) -> None:
+        """Caller holds the lock."""
+        for waiter, error in pairs:
+            if waiter in self.waiters and not waiter.answered:
+                waiter.error = error
+                self._dismiss(waiter)
 
     def _dismiss(self, waiter: Waiter) -> None:
         """It has its answer. Caller holds the lock."""
+        # Told first: if an exception strikes in between, it is still in line, and leaves it itself.
+        waiter.signal.set()
         try:
             self.waiters.remove(waiter)
         except ValueError:  # a finalizer was quicker
             pass
-        waiter.signal.set()
 
     def serve(self) -> None:
         """Give what is free to those who wait, first come, first served."""
@@ -264,7 +363,7 @@ class Ledger:
         """Caller holds the lock. May be entered again by a finalizer, from `_next`."""
         while self.waiters:
             waiter = self.waiters[0]
-            if waiter.lease is None:
+            if waiter.lease is None and waiter.error is None:  # else it was struck in between
                 lease = self._next()
                 if lease is None:
                     return
@@ -303,7 +402,7 @@ class Ledger:
     def take_idle(self, wanted: Callable[[Any], object], most: int | None = None) -> list[Lease]:
         """Take idle leases, longest idle first, whose member is `wanted`; they are the caller's."""
         taken: list[Lease] = []
-        for lease in tuple(self.idle):
+        for lease in snapshot(self.idle):
             if most is not None and len(taken) >= most:
                 break
             member = lease.member  # None: somebody was quicker, and it is closed already
@@ -315,7 +414,7 @@ class Ledger:
 
     def idle_members(self) -> list[Any]:
         """Those idle at this moment; others may borrow them meanwhile."""
-        members = [lease.member for lease in tuple(self.idle)]
+        members = [lease.member for lease in snapshot(self.idle)]
         return [member for member in members if member is not None]
 
     def _take(self, lease: Lease) -> bool:
@@ -350,13 +449,18 @@ class Ledger:
 
     def floor(self) -> int:
         """How many connections shall be open at least, now."""
-        return max([self.min_size, *self.wishes])
+        wishes = [wish.count for ref in tuple(self.wishes) if (wish := ref()) is not None]
+        return max([self.min_size, *wishes])
 
     def adopt(self) -> list[Lease]:
         """New leases on the orphaned places. Their connections are in doubt: close them."""
         with self._lock:
-            found = [self._lease(place, CLOSING) for place in self.places if self._orphaned(place)]
-            return [lease for lease in found if lease is not None]
+            return self._adopt()
+
+    def _adopt(self) -> list[Lease]:
+        """Caller holds the lock."""
+        found = [self._lease(place, CLOSING) for place in self.places if self._orphaned(place)]
+        return [lease for lease in found if lease is not None]
 
     def fill(self, lease: Lease, member: Any) -> None:
         """The place of `lease` now holds `member`."""
@@ -404,16 +508,17 @@ class Ledger:
 
     def _census(self) -> Census:
         """Caller holds the lock."""
-        parked = {id(lease.place) for lease in tuple(self.idle)}
+        parked = {id(lease.place) for lease in snapshot(self.idle)}
         census = Census()
         for place in self.places:
+            task = place.task  # once: whoever has the lease changes it without the lock
             if place.ref() is None:
                 if place.member is not None:
                     census.orphaned.append(place)
             elif id(place) in parked:
                 census.idle.append(place)
             else:
-                (census.tasks[place.task] if place.task else census.lent).append(place)
+                (census.tasks[task] if task else census.lent).append(place)
         return census
 
     @staticmethod

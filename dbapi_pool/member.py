@@ -18,6 +18,9 @@ Site = tuple[CodeType, int]
 NEVER = float("inf")
 AT_ONCE = float("-inf")
 
+CALL = (None,)
+"""What each call adds to `Work.inside`."""
+
 _MANY_CURSORS = 64
 
 
@@ -68,14 +71,14 @@ class Member:
     def in_call(self) -> bool:
         """Whether some thread is inside a call on the driver's connection."""
         work = self.work
-        return work is not None and work.inside > 0
+        return work is not None and bool(work.inside)
 
 
 class Work:
     """What must be cleaned when the borrower gives the connection back."""
 
     __slots__ = (
-        "attributes", "broken", "cursors", "inside", "kept", "lost", "many", "note", "one",
+        "attributes", "broken", "broom", "cursors", "inside", "kept", "lost", "many", "note", "one",
         "pending", "session",
     )  # fmt: skip
 
@@ -84,13 +87,17 @@ class Work:
         self.session = False  # a statement or call that may have changed the session
         self.attributes = False  # attributes of the driver's connection that may differ
         self.broken = False  # in doubt for good: close it
-        self.inside = 0  # calls on the driver's connection that have not come back
+        # An entry for each call on the driver's connection that has not come back. Not a number:
+        # threads may share a handle, and without the GIL two of them may count as one. Changed by
+        # `+= CALL` and `del inside[-1]`: atomic, and no calls, after which an exception may strike.
+        self.inside: list[None] = []
         self.kept: list[Any] = []  # to be closed on return, and kept alive until then
         self.note = may_change_session
         self.one = False  # the lease is one transaction: what follows its end must not be another
         self.lost: Lost | None = None
         self.cursors: list[weakref.ref[Any]] = []
         self.many = _MANY_CURSORS
+        self.broom: list[None] = [None]  # who takes it, sweeps
 
     def unseen(self) -> None:
         """The pool could not see what is done from now on: assume everything."""
@@ -117,8 +124,20 @@ class Work:
         """Remember a cursor, or whatever else has to be closed on return, without keeping it."""
         self.cursors.append(weakref.ref(cursor))
         if len(self.cursors) > self.many:
-            self.cursors = [ref for ref in self.cursors if ref() is not None]
-            self.many = 2 * len(self.cursors) + _MANY_CURSORS
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Forget those that are gone. Others may append meanwhile."""
+        try:
+            self.broom.pop()
+        except IndexError:  # another thread is at it
+            return
+        cursors = self.cursors
+        looked_at = cursors[:]
+        living = [ref for ref in looked_at if ref() is not None]
+        cursors[: len(looked_at)] = living
+        self.many = 2 * len(living) + _MANY_CURSORS
+        self.broom.append(None)
 
     def keep(self, thing: T) -> T:
         """As `track`, but keep it alive: what it does when it is collected must be done before."""

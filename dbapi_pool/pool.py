@@ -10,14 +10,15 @@ from __future__ import annotations
 import functools
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import CodeType, FrameType, TracebackType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
-from . import diagnosis, fork
+from . import diagnosis, fork, interpreters
 from .cleaning import Cleaner
 from .cursors import fence
+from .deadlock import Inspector
 from .drivers.base import Driver
 from .errors import (
     ConnectionReturned,
@@ -31,7 +32,7 @@ from .errors import (
 from .events import Events
 from .handles import PooledConnection, lend
 from .keeper import Alarm, Keeper
-from .ledger import CLEANING, CLOSED, OPEN, SUSPENDED, Lease, Ledger, Waiter
+from .ledger import CLEANING, CLOSED, OPEN, SUSPENDED, Lease, Ledger, Stuck, Waiter, snapshot
 from .member import AT_ONCE, NEVER, Member, Work
 from .options import Options, Reset, Setup, check_count, check_timeout
 from .source import Source
@@ -41,9 +42,8 @@ from .transactions import Terms, Transaction, run
 
 T = TypeVar("T")
 
+_NO_TIME = 1e-9
 _CONNECT_PATIENCE = 30.0  # seconds that `timeout=0` waits for a connect that there was room for
-_DEADLOCK_AT_HOME = 0.5  # seconds, see `Pool._grace`
-_DEADLOCK_ELSEWHERE = 1.0
 
 
 def _nothing() -> None:
@@ -113,6 +113,7 @@ class Pool:
         self.name = name or f"pool-{self._source.driver.name}"
         self._start()
         fork.watch(self)
+        interpreters.watch(self)
         if min_size:
             self._open_first(min_size)
 
@@ -120,12 +121,17 @@ class Pool:
         """Everything that a fork, or a new pool, begins with."""
         system, options = self._system, self._options
         signal = system.signal()
-        self._counters = Counters(system.lock())
-        self._ledger = Ledger(system.lock(), options.min_size, options.max_size, Alarm(signal))
+        # One for all: a finalizer that is run under it comes to every part of the pool, so several
+        # would be taken in any order, and two threads might wait for each other for ever. Here it
+        # guards the making of a `Work`, lest two threads with one handle make two.
+        self._lock = lock = system.lock()
+        self._counters = Counters(lock)
+        self._ledger = Ledger(lock, options.min_size, options.max_size, Alarm(signal))
         self._ledger.inline = self._source.driver.local
         self._keeper = Keeper(
-            self._ledger, self._source, options, system, self._counters, signal, self.name
+            lock, self._ledger, self._source, options, system, self._counters, signal, self.name
         )
+        self._inspector = Inspector(self._ledger, system)
         self._events = self._keeper.events = Events(self)
         self._heard_out = self._events.heard("dbapi_pool_checked_out")
         self._heard_in = self._events.heard("dbapi_pool_checked_in")
@@ -203,15 +209,17 @@ class Pool:
         `rejoin`: puts its borrower first in line again. That comes before the place is free for
         somebody else, or the next in line would overtake.
         """
-        member: Member | None = lease.member
         keeper = self._keeper
-        if member is None:  # an empty place, for a driver that is opened here
+        opened = lease.member is None
+        if opened:  # an empty place, for a driver that is opened here
             keeper.open(lease)
-            return lease
+        member: Member = lease.member
         now = self._now()
-        reason = self._unfit(member, now)
-        if reason is None and (now < member.due or self._answers_ping(lease)):
-            return lease
+        reason = None if opened else self._unfit(member, now)
+        if reason is None and (opened or now < member.due or self._answers_ping(lease)):
+            reason = member.doom  # it may have been drained while it was opened or pinged here
+            if reason is None:
+                return lease
         try:
             rejoin()
         finally:
@@ -243,28 +251,26 @@ class Pool:
     def _obtain(self, timeout: float | None, code: CodeType, lasti: int) -> Lease:
         """A usable member, waiting for it if need be."""
         timeout = self._timeout(timeout)
-        waiter = self._join(timeout, code, lasti)
+        signal = self._system.signal()
+        waiter = Waiter(signal, self._ident(), self._now(), (code, lasti), timeout != 0)
         deadline = NEVER if timeout is None else waiter.since + (timeout or _CONNECT_PATIENCE)
-        try:
-            return self._wait(waiter, deadline)
+        try:  # nobody may stand in line after the call has ended
+            self._join(waiter)
+            try:
+                return self._wait(waiter, deadline)
+            finally:
+                self._counters.waited(self._now() - waiter.since)
         except BaseException as exc:
             self._quit(waiter)
             if isinstance(exc, PoolTimeout):
                 self._note_timeout(waiter)
             raise
-        finally:
-            self._counters.waited(self._now() - waiter.since)
 
-    def _join(self, timeout: float | None, code: CodeType, lasti: int) -> Waiter:
-        system = self._system
-        waiter = Waiter(system.signal(), self._ident(), self._now(), (code, lasti), timeout != 0)
+    def _join(self, waiter: Waiter) -> None:
         try:
             self._ledger.join(waiter, self._options.max_waiting)
         except PoolError as exc:
-            if isinstance(exc, PoolTimeout):
-                self._note_timeout(waiter)
             raise self._refusal(type(exc), waiter) from self._keeper.last_error
-        return waiter
 
     def _wait(self, waiter: Waiter, deadline: float) -> Lease:
         """Wait in line until a usable member is given, or `deadline`."""
@@ -277,19 +283,20 @@ class Pool:
     def _answer(self, waiter: Waiter, deadline: float) -> Lease:
         """What the line gives to this waiter; raises what it was refused with."""
         ledger = self._ledger
-        grace = self._grace(waiter)
         while not waiter.answered:
             left = deadline - self._now()
-            if left <= 0:
+            locked = self._system.holds_lock()
+            if left <= 0 or locked:
+                suspects = ledger.stuck(waiter)
                 ledger.leave(waiter)
                 if waiter.answered:  # at this very instant
                     break
-                raise self._refusal(PoolTimeout, waiter) from self._keeper.last_error
-            left = min(left, grace, self._wish())
+                refusal = self._refusal(PoolTimeout, waiter, suspects, locked)
+                raise refusal from self._keeper.last_error
+            left = min(left, self._look_for_deadlock(waiter), self._wish())
             waiter.signal.wait(None if left == NEVER else left)
-            if grace != NEVER and not waiter.answered:
-                self._check_deadlock(waiter)
-                grace = NEVER
+        if waiter in snapshot(ledger.waiters):  # who told it was struck, or is not done yet
+            ledger.leave(waiter)
         return waiter.take()
 
     def _wish(self) -> float:
@@ -302,24 +309,13 @@ class Pool:
             return 1.0  # others will return theirs
         return NEVER
 
-    def _grace(self, waiter: Waiter) -> float:
-        """How long to wait before calling a deadlock what looks like one now.
-
-        A holder may have passed its connection to a thread that has not touched it yet. That is
-        less likely while it is still in the function that borrowed it.
-        """
-        members = self._ledger.deadlock(waiter)
-        if not members:
-            return NEVER
-        calls = self._system.calls
-        at_home = all(member.code in calls(member.thread) for member in members)
-        return _DEADLOCK_AT_HOME if at_home else _DEADLOCK_ELSEWHERE
-
-    def _check_deadlock(self, waiter: Waiter) -> None:
-        members = self._ledger.leave_deadlock(waiter)
-        if members:
-            text = diagnosis.deadlock(members, waiter.where, self._now())
+    def _look_for_deadlock(self, waiter: Waiter) -> float:
+        """Raise `PoolDeadlock` if nobody will ever be served; seconds until the next look."""
+        stuck, pause = self._inspector.look(waiter, self._now())
+        if stuck:
+            text = diagnosis.deadlock(stuck, waiter.where, self._now())
             raise self._error(PoolDeadlock, f"{self.name}: {text}")
+        return pause
 
     def _rejoin(self, waiter: Waiter) -> None:
         try:
@@ -342,11 +338,21 @@ class Pool:
         self._counters.timed_out()
         self._events.tell("dbapi_pool_timed_out", seconds=self._now() - waiter.since)
 
-    def _refusal(self, kind: type[PoolError], waiter: Waiter) -> PoolError:
+    def _refusal(
+        self,
+        kind: type[PoolError],
+        waiter: Waiter,
+        suspects: Sequence[Stuck] = (),
+        locked: bool = False,
+    ) -> PoolError:
         """The error that the caller sees: the driver's too, with the whole story."""
         text = diagnosis.explain(
             kind, self._ledger, self._options, self._keeper.last_error, waiter, self._now()
         )
+        if suspects:
+            text = f"{text}; {diagnosis.suspicion(suspects, self._now())}"
+        if locked:
+            text = f"{text}; {diagnosis.INSIDE_A_LOCK}"
         return self._error(kind, f"{self.name}: {text}")
 
     def _error(self, kind: type[PoolError], text: str) -> PoolError:
@@ -361,10 +367,12 @@ class Pool:
 
     def begin_work(self, member: Member) -> Work:
         """The record of what the borrower does from now on."""
-        if member.work is None:
-            member.thread = self._ident()  # it may have been passed on since it was borrowed
-            member.work = Work(self._may_change_session)
-        return member.work
+        with self._lock:
+            work = member.work
+            if work is None:
+                member.thread = self._ident()  # it may have been passed on since it was borrowed
+                member.work = work = Work(self._may_change_session)
+            return work
 
     def _may_change_session(self, sql: Any) -> bool:
         return self._options.reset != "none" and self._source.driver.may_change_session(sql)
@@ -538,10 +546,16 @@ class Pool:
             raise self._refusal(PoolClosed, waiter)
 
     def _timeout(self, timeout: float | None) -> float | None:
+        if self._is_vain_to_wait():
+            return _NO_TIME
         if timeout is None:
             return self._options.checkout_timeout
         check_timeout(timeout)
         return timeout
+
+    def _is_vain_to_wait(self) -> bool:
+        """In a finalizer, when no other thread will run, or all may wait for what this one holds."""
+        return self._system.is_over() or self._system.holds_lock()
 
     def drain(self) -> None:
         """Replace every connection: idle ones are closed now, lent ones when they come back.
@@ -558,7 +572,7 @@ class Pool:
     def _replace_all(self, reason: str) -> None:
         if not self._source.driver.expendable:
             return
-        self._ledger.generation += 1
+        self._ledger.generation = object()
         for place in tuple(self._ledger.places):
             _doom(place.member, reason)
         self._keeper.retire_all(self._ledger.take_idle(lambda member: True), reason)
@@ -573,10 +587,14 @@ class Pool:
         self._options = changed
         ledger = self._ledger
         ledger.max_size, ledger.min_size = changed.max_size, changed.min_size
-        gone = ledger.take_idle(lambda member: True, ledger.excess())
-        self._keeper.retire_all(gone, "resized")
-        ledger.serve()
-        self._keeper.wish()
+        try:
+            gone = ledger.take_idle(lambda member: True, ledger.excess())
+            self._keeper.retire_all(gone, "resized")
+            ledger.serve()
+            self._keeper.wish()
+        except BaseException:
+            self._keeper.end()  # the housekeeper does the rest
+            raise
 
     def suspend(self) -> None:
         """Lend nothing until `resume()`: borrowers wait, on their own timeouts."""
@@ -591,6 +609,10 @@ class Pool:
         if not self._ledger.shut(gate):
             raise self._error(PoolClosed, f"{self.name}: the pool is closed")
 
+    def _end_threads(self) -> None:
+        """The sub-interpreter ends, and no thread may outlive it; `System.ending` is already set."""
+        self.close(timeout=0)
+
     def close(self, timeout: float = 5.0) -> bool:
         """Close the pool: waiters get `PoolClosed`, idle connections are closed, lent ones on return.
 
@@ -598,12 +620,19 @@ class Pool:
         wait for connections that the calling thread itself still holds. Harmless the second time.
         """
         check_timeout(timeout)
+        timeout = 0 if self._is_vain_to_wait() else timeout
         self._ledger.shut(CLOSED)
         self._ledger.fail(self._error(PoolClosed, f"{self.name}: the pool was closed"))
         self._keeper.retire_all(self._ledger.take_idle(lambda member: True), "closed")
         self._keeper.retire_all(self._ledger.adopt(), "leaked")
         self._keeper.end()
         return self._keeper.wait_until_closed(timeout, self._ident())
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError(
+            "a pool cannot be copied or pickled: its connections belong to this process; let each"
+            " process make its own (in the initializer of its executor), or inherit one by fork"
+        )
 
     def __enter__(self) -> Pool:
         return self

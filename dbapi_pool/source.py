@@ -55,7 +55,7 @@ class Source:
             self._connect = connect_function(creator)
         args, added = self.driver.connect_arguments(args, dict(kwargs))
         self._args, self._kwargs = args, added
-        self._check(args, added)
+        self._check(self.driver, args, added)
         # Guards the change from the portable driver to the one that the first connection names.
         self._discovering = system.lock()
         self.errors_from = self._errors_from(creator)
@@ -79,9 +79,9 @@ class Source:
             raise PoolSettingError(f"creator: {exc}") from exc
         return connect, (*first, *args), {**named, **kwargs}
 
-    def _check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def _check(self, driver: Driver, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         try:
-            self.driver.check_settings(self._options.as_dict(), args, kwargs)
+            driver.check_settings(self._options.as_dict(), args, kwargs)
         except PoolSettingError:
             raise
         except ValueError as exc:
@@ -121,16 +121,15 @@ class Source:
 
     def _discover(self, kind: type) -> None:
         """The class of the first connection tells which driver it is."""
-        with self._discovering:
-            if self.known:
-                return
-            driver = registry.find(kind) or self.driver
-            if driver.module is None:
-                driver.module = registry.dbapi_module(kind)
-            self.driver = driver
-            self._check((), {})  # what the creator's own arguments are stays its secret
-            self.errors_from = driver.module or kind
-            self.known = True
+        driver = registry.find(kind) or self.driver
+        if driver.module is None:
+            driver.module = registry.dbapi_module(kind)
+        self._check(driver, (), {})  # what the creator's own arguments are stays its secret
+        with self._discovering:  # see `Ledger` about raising
+            if not self.known:
+                self.driver = driver
+                self.errors_from = driver.module or kind
+                self.known = True
 
     def _set_expiry(self, member: Member) -> None:
         lifetime = self._options.max_lifetime

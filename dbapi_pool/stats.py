@@ -54,10 +54,10 @@ class PoolStats:
 
 
 class Counters:
-    """Totals of rare events, under a lock of their own: the common path never comes here."""
+    """Totals of rare events, under a lock: the common path never comes here."""
 
     def __init__(self, lock: AbstractContextManager[object]) -> None:
-        # Guards the numbers below; nothing else happens under it.
+        # Guards the numbers below.
         self._lock = lock
         self.opened = 0
         self.waits = 0

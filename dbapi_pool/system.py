@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import _thread
 import gc
+import os
 import random
 import sys
+import sysconfig
 import threading
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator, Set
 from contextlib import AbstractContextManager
-from types import CodeType
+from types import FrameType
+from typing import Any
 
 
 class Signal:
@@ -23,7 +27,8 @@ class Signal:
 
     `set` takes no other lock and never blocks, so it may be called from a finalizer, that is from
     anywhere, and twice. A signal that was set before `wait` makes the wait return at once; each
-    return of `wait` with True uses it up.
+    return of `wait` with True uses it up. Early free-threaded builds may count two that set it at
+    the same instant as two: who waits must look, and wait again.
     """
 
     __slots__ = ("_lock",)
@@ -50,6 +55,9 @@ class Signal:
 class System:
     """The real machine."""
 
+    ending = False
+    """True when a sub-interpreter ends, which no thread may outlive: none is started any more."""
+
     def monotonic(self) -> float:
         """Seconds on a clock that never goes back."""
         return time.monotonic()
@@ -58,14 +66,29 @@ class System:
         """The calling thread's number."""
         return threading.get_ident()
 
-    def calls(self, ident: int) -> frozenset[CodeType]:
-        """What a thread is executing now, as far as that can be known."""
-        frame = sys._current_frames().get(ident)
-        codes = []
-        while frame is not None:
-            codes.append(frame.f_code)
-            frame = frame.f_back
-        return frozenset(codes)
+    def is_over(self) -> bool:
+        """Whether the interpreter has ended, but for finalizers: no other thread will ever run."""
+        return sys.is_finalizing()
+
+    def in_reach_of_others(self, idents: Set[int]) -> list[Any] | None:
+        """What the threads other than these, and than those made by `spawn`, have at hand: of each
+        its innermost frame, and what the variables of its calls hold. None: it cannot be told."""
+        frames = sys._current_frames()
+        present = idents <= frames.keys()
+        others = [
+            frame
+            for ident, frame in frames.items()
+            if ident not in idents and _outermost(frame).f_code is not _run.__code__
+        ]
+        # This call's own frame is in it: a cycle, which would keep what the calls that led here hold.
+        frames.clear()
+        if not present:  # greenlets, which share a thread
+            return None
+        # Where threads run at the same time, to read the variables of a call that goes on in another
+        # may crash (CPython's how-to on free threading, "Known limitations").
+        if others and sysconfig.get_config_var("Py_GIL_DISABLED"):
+            return None
+        return [*others, *(thing for frame in others for thing in variables(frame))]
 
     def lock(self) -> AbstractContextManager[object]:
         """A mutual-exclusion lock. Use it only as `with lock:`.
@@ -73,7 +96,15 @@ class System:
         It is re-entrant: the garbage collector may run a finalizer while it is held, which returns a
         connection and so comes here again in the same thread.
         """
-        return threading.RLock()
+        lock = threading.RLock()
+        _locks.add(weakref.ref(lock, _locks.discard))
+        return lock
+
+    def holds_lock(self) -> bool:
+        """Whether the calling thread holds a lock made by `lock`: it is a finalizer that was run
+        inside. It must not wait then, since whom it waits for may wait for that lock."""
+        held = [lock for ref in _locks.copy() if (lock := ref()) is not None and lock._is_owned()]
+        return bool(held)
 
     def signal(self) -> Signal:
         """A new, unset `Signal`."""
@@ -85,7 +116,16 @@ class System:
         Raises `RuntimeError` if the machine has no thread to give. Not by `threading.Thread`: an
         exception that strikes its `start` can leave the new thread blocked for ever.
         """
-        _thread.start_new_thread(_run, (target, name))
+        # Before Python 3.12 it would be started, and never run.
+        if self.ending or self.is_over():
+            raise RuntimeError("can't start a thread: the interpreter ends")
+        token = object()
+        threads.add(token)
+        try:
+            _thread.start_new_thread(_run, (target, name, token))
+        except BaseException:
+            threads.discard(token)
+            raise
 
     def sleep(self, seconds: float) -> None:
         """Do nothing for that long."""
@@ -100,11 +140,42 @@ class System:
         return random.random()
 
 
-def _run(target: Callable[[], object], name: str) -> None:
+threads: set[object] = set()
+"""Stands for the threads that `System.spawn` has started and that have not ended."""
+
+_locks: set[weakref.ref[Any]] = set()  # made by `System.lock`
+
+if hasattr(os, "register_at_fork"):
+    # Those that other threads held will be held for ever, and a new thread may get their numbers.
+    os.register_at_fork(after_in_child=_locks.clear)
+
+
+def _run(target: Callable[[], object], name: str, token: object) -> None:
+    try:
+        _name(name)
+        target()
+    finally:
+        threads.discard(token)
+
+
+def _name(name: str) -> None:
     set_name = getattr(_thread, "set_name", None)  # Python 3.14
     if set_name is not None:
         set_name(name[:15])
-    target()
+
+
+def variables(frame: FrameType | None) -> Iterator[Any]:
+    """What the variables of a call, and of those that led to it, hold. Rarely to be asked: before
+    Python 3.13 a call that was asked keeps what it held until it is asked again, or ends."""
+    while frame is not None:
+        yield from tuple(frame.f_locals.values())
+        frame = frame.f_back
+
+
+def _outermost(frame: FrameType) -> FrameType:
+    while frame.f_back is not None:
+        frame = frame.f_back
+    return frame
 
 
 REAL = System()

@@ -16,12 +16,12 @@ import random
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from contextlib import AbstractContextManager
-from types import CodeType, FrameType, TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
-from ..system import Signal, System
+from ..system import Signal, System, variables
 
 _JOIN = 5.0  # real seconds that a thread gets to end in close()
 _MANY = 100  # finished threads, or past timers, that are kept before they are swept
@@ -110,6 +110,8 @@ class Task:
         """Whether it returned or raised."""
         self.exception: BaseException | None = None
         """What it raised."""
+        self.background = False
+        """Whether `VirtualClock.spawn` made it."""
         self._clock = clock
         self._body = body
         self._value: Any = None
@@ -285,16 +287,33 @@ class VirtualClock(System):
         task = self._this_task()
         return task.number if task is not None else -_thread.get_ident()
 
-    def calls(self, ident: int) -> frozenset[CodeType]:
-        """What a task is executing."""
-        for real, task in list(self._by_thread.items()):
-            if task.number == ident:
-                return super().calls(real)
-        return frozenset()
+    def in_reach_of_others(self, idents: Set[int]) -> list[Any] | None:
+        """What the tasks other than these, and than those made by `spawn`, have at hand: also those
+        that have not had their first turn."""
+        if not idents <= self._alive.keys():
+            return None
+        frames = sys._current_frames()
+        me = _thread.get_ident()
+        threads = {
+            task: frames.get(real) for real, task in list(self._by_thread.items()) if real != me
+        }
+        # This call's own frame is in it: a cycle, which would keep what the calls that led here hold.
+        frames.clear()
+        others = [
+            task
+            for task in list(self._alive.values())
+            if task.number not in idents and not task.background
+        ]
+        return [*others, *(thing for task in others for thing in variables(threads.get(task)))]
 
     def lock(self) -> AbstractContextManager[object]:
         """A re-entrant lock. To wait while holding it raises `AssertionError`."""
         return _Lock(self, _site(sys._getframe(1)))
+
+    def holds_lock(self) -> bool:
+        """Whether the calling task holds a lock made by `lock`."""
+        task = self._this_task()
+        return task is not None and bool(task._held)
 
     def signal(self) -> Signal:
         """A new, unset `Signal`."""
@@ -305,7 +324,7 @@ class VirtualClock(System):
         if self.spawn_error is not None:
             raise self.spawn_error
         if not self._closing:
-            self._start(self._guarded(target, name), name)
+            self._start(self._guarded(target, name), name).background = True
 
     def sleep(self, seconds: float) -> None:
         """Wait that long, in virtual time."""

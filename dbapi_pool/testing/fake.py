@@ -269,7 +269,7 @@ class FakeConnection(_Errors):
         self._close_calls = 0
         self._closed = False
         self._gone: str | None = None
-        self._user: int | None = None
+        self._users: list[int] = []  # threads inside
         self._clean = self._state()
 
     def __repr__(self) -> str:
@@ -341,8 +341,10 @@ class FakeConnection(_Errors):
 
     def close(self) -> None:
         """Close it, however this ends. A second call is a violation, and an `InterfaceError`."""
-        self._close_calls += 1
-        if self._close_calls > 1:
+        with self._fake._lock:
+            self._close_calls += 1
+            first = self._close_calls == 1
+        if not first:
             self._fake._violate(f"connection {self._number} was closed twice")
             raise InterfaceError("the connection is closed")
         try:
@@ -376,16 +378,22 @@ class FakeConnection(_Errors):
 
     def _use(self, action: Callable[[], _T]) -> _T:
         """`action()`, noting when another thread is inside already."""
-        before, me = self._user, self._fake._system.get_ident()
-        if before is not None and before != me:
-            self._fake._violate(
-                f"thread {me} used connection {self._number} while thread {before} was inside"
-            )
-        self._user = me
+        me = self._fake._system.get_ident()
+        # It enters, and then looks who is there: of two that come at once, one sees the other.
+        self._users += (me,)  # not by a call: an exception may strike after one
         try:
+            self._look_round(me)
             return action()
         finally:
-            self._user = before
+            self._users.remove(me)
+
+    def _look_round(self, me: int) -> None:
+        for other in self._users.copy():
+            if other != me:
+                self._fake._violate(
+                    f"thread {me} used connection {self._number} while thread {other} was inside"
+                )
+                return
 
     def _check(self) -> None:
         if self._closed:

@@ -1,0 +1,64 @@
+"""What happens to pools when a sub-interpreter ends (mod_wsgi's, `concurrent.interpreters`).
+
+Python aborts the whole process if a thread is left in one, also a daemon thread. So the pools of a
+sub-interpreter are closed and their threads end before. In the main interpreter nothing happens:
+there daemon threads do not delay the exit.
+"""
+
+from __future__ import annotations
+
+import _thread
+import atexit
+import weakref
+from typing import Protocol
+
+from .system import REAL, System, threads
+
+_PATIENCE = 5.0  # seconds that connects, pings and closes under way get to come back
+_LOOK_AGAIN = 0.001
+
+
+class Endable(Protocol):
+    """What a pool offers here."""
+
+    def _end_threads(self) -> None: ...
+
+
+_pools: weakref.WeakSet[Endable] = weakref.WeakSet()
+
+
+def watch(pool: Endable) -> None:
+    """Let the pool know before its interpreter ends."""
+    _pools.add(pool)
+
+
+def is_main() -> bool:
+    """Whether this is the main interpreter."""
+    known = getattr(_thread, "_is_main_interpreter", None)  # Python 3.12
+    if known is not None:
+        return bool(known())
+    # Not by `_xxsubinterpreters`: its ids count, and dropping the last one ends the interpreter.
+    try:
+        import ctypes
+
+        get = ctypes.PYFUNCTYPE(ctypes.c_void_p)
+        current = get(("PyInterpreterState_Get", ctypes.pythonapi))
+        main = get(("PyInterpreterState_Main", ctypes.pythonapi))
+    except (ImportError, AttributeError):  # a Python that has no sub-interpreters
+        return True
+    return bool(current() == main())
+
+
+def _at_end() -> None:
+    if not (_pools or threads) or is_main():
+        return
+    System.ending = True
+    for pool in tuple(_pools):
+        pool._end_threads()
+    end = REAL.monotonic() + _PATIENCE
+    # Python counts a thread in when it first runs, and out a moment after its function returned.
+    while (threads or _thread._count()) and REAL.monotonic() < end:
+        REAL.sleep(_LOOK_AGAIN)
+
+
+atexit.register(_at_end)
