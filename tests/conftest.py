@@ -92,8 +92,10 @@ FILES_WITH_SERVERS = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what starts a server: `pytest -m "not servers"` is the fast suite."""
+    """Marks servers and proofs: `pytest -m "not servers and not proof"` is the fast suite."""
     for item in items:
+        if item.path.parent.name == "proof":
+            item.add_marker("proof")
         fixtures = set(getattr(item, "fixturenames", ()))
         if fixtures & NEEDS_SERVER or _is_for_servers(item):
             item.add_marker("servers")

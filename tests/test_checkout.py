@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from dbapi_pool import Pool, PoolClosed, PoolFull, PoolSettingError, PoolTimeout
+from dbapi_pool.ledger import Ledger, Place
 from dbapi_pool.testing import FakeDriver, VirtualClock
 
 MakePool = Callable[..., Pool]
@@ -300,6 +301,25 @@ def test_a_waiter_whose_member_had_to_go_keeps_its_turn(
     assert served == ["first", "second"]
 
 
+def test_two_waiters_whose_members_had_to_be_pinged_keep_their_order(
+    make_pool: MakePool, fake: FakeDriver, clock: VirtualClock
+) -> None:
+    pool = make_pool(max_size=2, ping_after=0)
+    held = [pool.connection(), pool.connection()]
+    first, second = clock.start(pool.connection), clock.start(pool.connection)
+    clock.run()
+
+    fake.on("ping", delay=0.0, times=1)
+    fake.on("ping", delay=3.0, times=1)
+    for handle in held:
+        handle.close()
+    clock.run()
+
+    assert (first.done, second.done) == (True, False)
+    first.result().close()
+    second.result().close()
+
+
 def test_an_interrupted_waiter_passes_on_what_it_was_given(
     make_pool: MakePool, clock: VirtualClock
 ) -> None:
@@ -371,3 +391,34 @@ def test_closing_the_pool_wakes_all_who_wait(
     assert fake.open == 0
     with pytest.raises(PoolClosed):
         pool.connection()
+
+
+# -- the look at the places, which takes them as they are ------------------------------------------
+
+
+def test_a_connection_that_gets_ready_while_the_places_are_counted_is_counted_once(
+    clock: VirtualClock,
+) -> None:
+    ledger = Ledger(clock.lock(), min_size=0, max_size=1, lost=lambda ref: None)
+    ledger.inline = True
+    lease = ledger._vacancy()
+
+    class GetsReady(Place):
+        """Whoever opens it is done with that right after somebody has looked."""
+
+        @property
+        def task(self) -> str | None:
+            seen, self.__dict__["_task"] = self.__dict__.get("_task"), None
+            return seen
+
+        @task.setter
+        def task(self, task: str | None) -> None:
+            self.__dict__["_task"] = task
+
+    place = GetsReady()
+    place.ref, place.task = (lambda: lease), "opening"
+    ledger.places[:] = [place]
+
+    census = ledger.census()
+
+    assert census.occupied == 1

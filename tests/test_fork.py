@@ -14,6 +14,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import sysconfig
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -270,6 +271,10 @@ def busy_threads(path: str) -> None:
         assert pool.stats().in_use == 0
 
 
+@pytest.mark.skipif(
+    bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
+    reason="free-threaded CPython hangs in a child that was forked while threads run, pool or not",
+)
 def test_a_fork_while_other_threads_use_the_pool_leaves_no_lock_behind(path: Path) -> None:
     run(busy_threads, path)
 

@@ -286,3 +286,81 @@ def test_many_cursors_of_one_lease_are_not_kept_in_memory(make_pool: MakePool) -
         work = conn._lease.member.work
         assert work is not None
         assert len(work.cursors) <= 128
+
+
+# -- found missing by mutants ---------------------------------------------------------------------
+
+RAW = "dbapi_pool.testing.fake.FakeConnection"
+
+
+@pytest.mark.parametrize(("name", "resets"), [("box", 1), ("executed", 0), ("number", 0)])
+def test_reading_what_can_be_changed_resets_the_session_unless_it_is_known_as_harmless(
+    make_pool: MakePool, fake: FakeDriver, monkeypatch: pytest.MonkeyPatch, name: str, resets: int
+) -> None:
+    monkeypatch.setattr(f"{RAW}.box", {}, raising=False)
+    pool = make_pool(max_size=1)
+    conn = pool.connection()
+    getattr(conn, name)
+    conn.close()
+    assert fake.resets == resets
+
+
+def test_what_a_borrower_deletes_is_there_for_the_next(make_pool: MakePool) -> None:
+    pool = make_pool(max_size=1)
+    conn = pool.connection()
+    del conn.note
+    assert not hasattr(conn, "note")
+    conn.close()
+    with pool.connection() as other:
+        assert other.note is None
+
+
+def test_dir_shows_the_drivers_names_while_it_is_lent(make_pool: MakePool) -> None:
+    pool = make_pool(max_size=1)
+    conn = pool.connection()
+    assert {"half_read", "note", "detach", "invalidate", "cursor", "close"} <= set(dir(conn))
+    assert dir(conn) == sorted(set(dir(conn)))
+
+
+def test_dir_shows_the_handles_own_names_after_the_return(make_pool: MakePool) -> None:
+    conn = make_pool(max_size=1).connection()
+    conn.close()
+    assert {"detach", "invalidate", "cursor", "close", "Error"} <= set(dir(conn))
+    assert "note" not in dir(conn)
+
+
+def test_a_connection_that_can_be_called_is_called_through_the_fence(
+    make_pool: MakePool, fake: FakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = make_pool(max_size=1)
+    with pool.connection() as conn:
+        assert not callable(conn)
+
+    class Callable_(FakeConnection):
+        def __call__(self, word: str) -> str:
+            return word
+
+    monkeypatch.setattr(RAW, Callable_)
+    pool = make_pool(max_size=1)
+    conn = pool.connection()
+    assert conn("word") == "word"
+    conn.close()
+    assert fake.resets == 1  # who knows what that did
+    with pytest.raises(fake.InterfaceError):
+        conn("word")
+
+
+def test_a_handle_that_was_thrown_away_is_dead(make_pool: MakePool, fake: FakeDriver) -> None:
+    pool = make_pool(max_size=1)
+    conn = pool.connection()
+    conn.invalidate()
+    for use in (conn.commit, conn.cursor, conn.detach, lambda: conn.driver_connection):
+        with pytest.raises(fake.InterfaceError):
+            use()
+    assert repr(conn).endswith(", returned>")
+
+
+def test_handles_on_connections_of_one_kind_are_of_one_class(make_pool: MakePool) -> None:
+    pool = make_pool(max_size=2)
+    with pool.connection() as one, pool.connection() as other:
+        assert type(one) is type(other)

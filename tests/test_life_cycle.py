@@ -159,13 +159,31 @@ def test_drain_replaces_idle_connections_now_and_lent_ones_on_return(
         assert conn.number > 3
 
 
+@pytest.mark.parametrize("local", [True, False])
 def test_a_connection_whose_opening_began_before_the_drain_is_not_lent_after_it(
-    make_pool: MakePool, fake: FakeDriver, clock: VirtualClock
+    make_pool: MakePool, fake: FakeDriver, clock: VirtualClock, local: bool
 ) -> None:
-    pool = make_pool(max_size=1)
+    pool = make_pool(max_size=1, local=local)
     fake.on("connect", delay=1.0, times=1)
     waiting = clock.start(pool.connection)
     clock.run()
+    pool.drain()
+
+    with waiting.result() as conn:
+        assert conn.number == 2
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_a_connection_that_is_drained_while_it_is_pinged_is_not_lent(
+    make_pool: MakePool, fake: FakeDriver, clock: VirtualClock, local: bool
+) -> None:
+    pool = make_pool(max_size=1, ping_after=0, local=local)
+    pool.connection().close()
+    clock.advance(1.0)
+
+    fake.on("ping", delay=1.0, times=1)
+    waiting = clock.start(pool.connection)
+    clock.advance(0.5)
     pool.drain()
 
     with waiting.result() as conn:
@@ -400,3 +418,21 @@ def test_plugins_hear_what_happens(make_pool: MakePool, clock: VirtualClock) -> 
         "checked in after 3 s",
         "retired: closed",
     ]
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_checkouts_are_counted_while_several_connections_are_being_closed(
+    make_pool: MakePool, fake: FakeDriver, clock: VirtualClock, local: bool
+) -> None:
+    pool = make_pool(max_size=3, local=local)
+    for handle in [pool.connection() for _ in range(3)]:
+        handle.close()
+
+    fake.on("close", delay=1.0)
+    closing = clock.start(pool.close)
+    clock.advance(0.5)
+
+    assert pool.stats().closing == 3
+    assert pool.stats().checkouts == 3
+    assert closing.result() is True
+    assert pool.stats().checkouts == 3

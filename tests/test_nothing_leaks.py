@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from dbapi_pool import Pool, PoolError, PoolTimeout
+from dbapi_pool.drivers import Driver
 from dbapi_pool.testing import FakeDriver, VirtualClock
 
 MakePool = Callable[..., Pool]
@@ -257,3 +258,43 @@ def test_a_pool_that_is_dropped_closes_its_idle_connections(
 
     assert fake.open == 0
     assert clock.tasks == []
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("end", ["close", "invalidate"])
+def test_a_cursor_that_somebody_keeps_does_not_keep_a_dropped_pool(
+    fake: FakeDriver, clock: VirtualClock, known: bool, end: str
+) -> None:
+    driver = fake.driver() if known else Driver(fake)  # type: ignore[arg-type]
+    pool = Pool(fake, driver=driver, clock=clock, min_size=1)
+    conn = pool.connection()
+    cursor = conn.cursor()
+    cursor.execute("SELECT 1")
+    getattr(conn, end)()
+    del pool
+    clock.advance(100.0)
+
+    assert fake.open == 0
+    with pytest.raises(fake.InterfaceError, match="returned to the pool"):
+        cursor.execute("SELECT 1")
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_who_is_struck_while_another_is_still_in_the_driver_leaves_nothing_open(
+    make_pool: MakePool, fake: FakeDriver, clock: VirtualClock, error: type[BaseException]
+) -> None:
+    pool = make_pool(max_size=1, local=True)
+    conn = pool.connection()
+    fake.on("execute", delay=1.0)
+    busy = clock.start(conn.cursor().execute, "SELECT 1")
+    clock.run()
+    closing = clock.start(conn.close)
+    clock.run()
+    closing.throw(error())
+    clock.advance(2.0)
+
+    assert busy.done
+    assert closing.done
+    assert fake.open == 0
+    assert pool.stats().size == 0
+    assert whole_capacity(pool, clock)
