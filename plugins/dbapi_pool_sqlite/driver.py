@@ -146,8 +146,14 @@ class SQLiteDriver(Driver):
             except Exception as exc:
                 failures.append(exc)
 
-        thread = threading.Thread(target=attempt, name="dbapi_pool-sqlite-check", daemon=True)
-        thread.start()
+        # No daemon, which some sub-interpreters refuse.
+        thread = threading.Thread(target=attempt, name="dbapi_pool-sqlite-check", daemon=False)
+        try:
+            if sys.is_finalizing():  # before Python 3.12 it would be started, and never run
+                return
+            thread.start()
+        except RuntimeError:  # no thread to be had: then nor for anybody else
+            return
         thread.join()
         if failures:
             raise ValueError(
