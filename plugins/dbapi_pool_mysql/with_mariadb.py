@@ -7,8 +7,10 @@ closes the descriptor when it is garbage.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -66,7 +68,7 @@ class MariaDBDriver(MySQLDriver):
 
     def rows(self, conn: Any, sql: str) -> list[tuple[Any, ...]]:
         """With a cursor of its own class, whatever the connection's `cursor` is."""
-        cursor = _cursors().Cursor(conn)
+        cursor = _counted(_cursors().Cursor)(conn)
         try:
             cursor.execute(sql)
             return list(cursor.fetchall()) if cursor.field_count else []
@@ -100,7 +102,9 @@ class MariaDBDriver(MySQLDriver):
             return None
         asked = dict(kwargs)
         cls = args[0] if args else asked.pop("cursorclass", home.Cursor)
-        made = cursors.for_borrower(cls, home.Cursor, pooled, _end, home)
+        if not (isinstance(cls, type) and issubclass(cls, home.Cursor)):
+            return None
+        made = cursors.for_borrower(_counted(cls), home.Cursor, pooled, _end, home)
         return None if made is None else conn.cursor(made, **asked)
 
 
@@ -121,3 +125,44 @@ def _end(cursor: Any, conn: Any) -> None:
     with suppress(Exception):  # nothing more comes, so this does not read on
         _cursors().Cursor.close(cursor)
     raise UnreadResult("an unbuffered result was left with too much unread")
+
+
+# -- a reference that the driver gives back without having taken it ----------------------------------
+
+
+@functools.lru_cache(maxsize=256)
+def _counted(cls: Any) -> type:
+    """A subclass of a cursor class that leaves its connection's count of references right.
+
+    The driver's cursor borrows its reference to the connection (`MrdbCursor_initialize`), and yet gives it
+    back when the garbage collector clears it (`MrdbCursor_tpclear`, all of 1.1): the connection is freed
+    while the pool still has it, and the process crashes, or another object stands in its place. It takes
+    no more than an exception in a cycle, whose traceback leads to a cursor. So the reference that will be
+    given back is taken here. Should the cycle end before the collector comes to the cursor, the
+    connection's object, closed in its time as ever, is never freed: some bytes instead of a crash.
+    """
+
+    def __del__(self: Any) -> None:
+        conn = self.__dict__.get("_connection")
+        if conn is not None and sys.getrefcount(self) > _count_when_alone():
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(conn))
+        cls.__del__(self)
+
+    return type(
+        cls.__name__,
+        (cls,),
+        {"__doc__": cls.__doc__, "__module__": cls.__module__, "__del__": __del__},
+    )
+
+
+@functools.cache
+def _count_when_alone() -> int:
+    """What `sys.getrefcount(self)` is in a `__del__` that no collector called."""
+    counts = []
+
+    class Alone:
+        def __del__(self) -> None:
+            counts.append(sys.getrefcount(self))
+
+    Alone()
+    return counts[0]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -363,3 +365,65 @@ def test_a_transaction_has_what_was_asked_and_leaves_nothing(
         assert row(conn, "SELECT @@autocommit, @@in_transaction") == (1, 0)
         assert session(conn) == first
     assert values() == [11, 21]
+
+
+# -- what the collector does ------------------------------------------------------------------------
+
+
+def in_a_cycle(conn: Any) -> None:
+    cursor = conn.cursor()
+    cursor.me = cursor
+
+
+def in_a_cycle_and_closed(conn: Any) -> None:
+    cursor = conn.cursor()
+    cursor.me = cursor
+    cursor.close()
+
+
+def in_the_traceback_of_an_error_in_a_cycle(conn: Any) -> None:
+    cursor = conn.cursor()
+    try:
+        cursor.execute("SELECT no_such_column")
+    except Exception as exc:
+        vars(exc)["me"] = exc
+
+
+@pytest.mark.parametrize(
+    "leave", [in_a_cycle, in_a_cycle_and_closed, in_the_traceback_of_an_error_in_a_cycle]
+)
+@pytest.mark.parametrize("returned", [False, True], ids=["lent", "returned"])
+def test_a_cursor_that_the_collector_ends_leaves_its_connection_whole(
+    make_pool: MakePool, leave: Callable[[Any], None], returned: bool
+) -> None:
+    # The mariadb driver would give back a reference to the connection that it never took.
+    pool = make_pool(max_size=1)
+    with pool.connection() as conn:
+        raw = conn.driver_connection
+    gc.collect()
+    before = sys.getrefcount(raw)
+    gc.disable()
+    try:
+        for _ in range(20):
+            with pool.connection() as conn:
+                leave(conn)
+                if not returned:
+                    gc.collect()
+            gc.collect()
+    finally:
+        gc.enable()
+    assert sys.getrefcount(raw) >= before
+    with pool.connection() as conn:
+        assert conn.driver_connection is raw
+        assert row(conn, "SELECT 42") == (42,)
+
+
+def test_cursors_that_end_without_the_collector_keep_nothing_alive(make_pool: MakePool) -> None:
+    pool = make_pool(max_size=1)
+    with pool.connection() as conn:
+        raw = conn.driver_connection
+        before = sys.getrefcount(raw)
+        for _ in range(20):
+            assert row(conn, "SELECT 42") == (42,)
+            conn.cursor()
+        assert sys.getrefcount(raw) <= before
