@@ -134,12 +134,13 @@ def _end(cursor: Any, conn: Any) -> None:
 def _counted(cls: Any) -> type:
     """A subclass of a cursor class that leaves its connection's count of references right.
 
-    The driver's cursor borrows its reference to the connection (`MrdbCursor_initialize`), and yet gives it
-    back when the garbage collector clears it (`MrdbCursor_tpclear`, all of 1.1): the connection is freed
-    while the pool still has it, and the process crashes, or another object stands in its place. It takes
-    no more than an exception in a cycle, whose traceback leads to a cursor. So the reference that will be
-    given back is taken here. Should the cycle end before the collector comes to the cursor, the
-    connection's object, closed in its time as ever, is never freed: some bytes instead of a crash.
+    The driver's cursor borrows its reference to the connection (`MrdbCursor_initialize`), and yet
+    gives it back when the garbage collector clears it (`MrdbCursor_tpclear`, all of 1.1): the
+    connection is freed while the pool still has it, and the process crashes, or another object stands
+    in its place. It takes no more than an exception in a cycle, whose traceback leads to a cursor. So
+    the reference that will be given back is taken here. Should the cycle end before the collector
+    comes to the cursor, the connection's object, closed in its time as ever, is never freed: some
+    bytes instead of a crash.
     """
 
     def __del__(self: Any) -> None:
