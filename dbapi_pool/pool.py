@@ -291,8 +291,10 @@ class Pool:
                 ledger.leave(waiter)
                 if waiter.answered:  # at this very instant
                     break
-                refusal = self._refusal(PoolTimeout, waiter, suspects, locked)
-                raise refusal from self._keeper.last_error
+                # In no variable: it and this frame would keep each other, and the caller's, alive.
+                raise self._refusal(
+                    PoolTimeout, waiter, suspects, locked
+                ) from self._keeper.last_error
             left = min(left, self._look_for_deadlock(waiter), self._wish())
             waiter.signal.wait(None if left == NEVER else left)
         if waiter in snapshot(ledger.waiters):  # who told it was struck, or is not done yet

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from dbapi_pool import Pool, PoolError, PoolTimeout
+from dbapi_pool import Pool, PoolClosed, PoolDeadlock, PoolError, PoolFull, PoolTimeout
 from dbapi_pool.drivers import Driver
 from dbapi_pool.testing import FakeDriver, VirtualClock
 
@@ -119,6 +120,62 @@ def test_a_handle_in_a_reference_cycle_gives_its_place_back_when_collected(
     gc.collect()
 
     pool.connection(timeout=1.0).close()
+
+
+class Local:
+    """What a variable of the borrower's function holds."""
+
+
+def told(pool: Pool, timeout: float) -> tuple[type[BaseException], weakref.ref[Local]]:
+    """What a borrower was told, and whether its variables are still there."""
+    seen: list[weakref.ref[Local]] = []
+
+    def borrow() -> None:
+        local = Local()
+        seen.append(weakref.ref(local))
+        pool.connection(timeout)
+
+    with pytest.raises(PoolError) as raised:
+        borrow()
+    kind = raised.type
+    del raised
+    return kind, seen[0]
+
+
+@pytest.mark.parametrize(
+    ("how", "kind"),
+    [
+        ("at once", PoolTimeout),
+        ("in time", PoolTimeout),
+        ("full", PoolFull),
+        ("suspended", PoolTimeout),
+        ("deadlock", PoolDeadlock),
+        ("closed", PoolClosed),
+    ],
+)
+def test_an_error_keeps_nothing_of_its_borrower_once_it_was_dealt_with(
+    make_pool: MakePool, clock: VirtualClock, how: str, kind: type[PoolError]
+) -> None:
+    # The pool learns at once of a connection that was in a variable of that function.
+    pool = make_pool(max_size=1, max_waiting=0 if how == "full" else None)
+    held: list[Any] = []
+    if how == "deadlock":
+        held.append(pool.connection())
+    elif how == "suspended":
+        pool.suspend()
+    elif how == "closed":
+        pool.close()
+    else:
+        held.append(clock.start(pool.connection))
+        clock.run()
+    gc.collect()
+    gc.disable()
+    try:
+        was_told, local = told(pool, 0 if how == "at once" else 1.0)
+        assert (was_told.__mro__.count(kind), local()) == (1, None)
+    finally:
+        gc.enable()
+        held.clear()
 
 
 def test_a_thread_that_dies_with_a_connection_gives_its_place_back(
