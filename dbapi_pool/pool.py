@@ -594,6 +594,8 @@ class Pool:
             self._keeper.retire_all(gone, "resized")
             ledger.serve()
             self._keeper.wish()
+            for waiter in snapshot(ledger.waiters):
+                waiter.signal.set()  # with fewer places, perhaps, nobody will ever be served
         except BaseException:
             self._keeper.end()  # the housekeeper does the rest
             raise

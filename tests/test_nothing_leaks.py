@@ -166,8 +166,7 @@ def test_an_error_keeps_nothing_of_its_borrower_once_it_was_dealt_with(
     elif how == "closed":
         pool.close()
     else:
-        held.append(clock.start(pool.connection))
-        clock.run()
+        held.append(clock.start(pool.connection).result())
     gc.collect()
     gc.disable()
     try:
@@ -175,7 +174,8 @@ def test_an_error_keeps_nothing_of_its_borrower_once_it_was_dealt_with(
         assert (was_told.__mro__.count(kind), local()) == (1, None)
     finally:
         gc.enable()
-        held.clear()
+        for conn in held:
+            conn.close()
 
 
 def test_a_thread_that_dies_with_a_connection_gives_its_place_back(

@@ -58,6 +58,29 @@ def test_a_thread_that_holds_all_and_wants_one_more_is_told_without_waiting(
     pool.connection(timeout=1.0).close()
 
 
+def test_who_waits_for_room_that_a_resize_takes_away_is_told_at_once(
+    make_pool: MakePool, fake: FakeDriver, clock: VirtualClock
+) -> None:
+    pool = make_pool(max_size=2)
+    told: list[float] = []
+
+    def borrow_two() -> None:
+        with pool.connection():
+            fake.on("connect", delay=10.0)
+            try:
+                pool.connection(timeout=60.0).close()
+            except PoolDeadlock:
+                told.append(clock.monotonic())
+
+    task = clock.start(borrow_two)
+    clock.advance(1.0)
+    now = clock.monotonic()
+    pool.resize(max_size=1)
+    clock.run()
+    assert told == [now]
+    task.result()
+
+
 @pytest.mark.parametrize("threads", [2, 3, 6])
 def test_of_a_ring_of_threads_the_last_is_told_without_waiting_and_the_others_are_served(
     make_pool: MakePool, clock: VirtualClock, threads: int
