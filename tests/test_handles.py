@@ -9,7 +9,8 @@ import pytest
 
 from dbapi_pool import ConnectionReturned, Pool
 from dbapi_pool.drivers import Driver
-from dbapi_pool.testing import FakeConnection, FakeDriver, VirtualClock
+from dbapi_pool.member import Member, Work
+from dbapi_pool.testing import FakeConnection, FakeDriver, FakeDriverPlugin, VirtualClock
 
 MakePool = Callable[..., Pool]
 
@@ -364,3 +365,90 @@ def test_handles_on_connections_of_one_kind_are_of_one_class(make_pool: MakePool
     pool = make_pool(max_size=2)
     with pool.connection() as one, pool.connection() as other:
         assert type(one) is type(other)
+
+
+class Unsure(FakeDriverPlugin):
+    """Says no to whether a transaction is open: after some statements that is worth nothing."""
+
+    def in_transaction(self, conn: FakeConnection) -> bool | None:
+        return False
+
+
+class Silent(Unsure):
+    """Cannot say it."""
+
+    def in_transaction(self, conn: FakeConnection) -> bool | None:
+        return None
+
+
+class Failing(Unsure):
+    """Cannot even be asked."""
+
+    def in_transaction(self, conn: FakeConnection) -> bool | None:
+        raise RuntimeError("no word on transactions")
+
+
+@pytest.mark.parametrize(
+    ("plugin", "sql", "commits"),
+    [
+        (Unsure, "SELECT 1", 0),
+        (Unsure, "CALL something", 1),
+        (Silent, "INSERT", 1),
+        (Failing, "INSERT", 1),
+    ],
+)
+def test_a_with_block_commits_what_may_be_open(
+    make_pool: MakePool, fake: FakeDriver, plugin: Any, sql: str, commits: int
+) -> None:
+    pool = make_pool(max_size=1, driver=plugin(fake))
+    with pool.connection() as conn:
+        conn.execute(sql)
+    assert fake.commits == commits
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+def test_after_the_borrowers_own_end_there_is_nothing_to_end(
+    make_pool: MakePool, fake: FakeDriver, end: str
+) -> None:
+    """Also where only the pool knows, since the driver cannot say."""
+    pool = make_pool(max_size=1, driver=Silent(fake))
+    with pool.connection() as conn:
+        conn.execute("INSERT")
+        getattr(conn, end)()
+    assert (fake.commits, fake.rollbacks) == (end == "commit", end == "rollback")
+
+
+@pytest.mark.parametrize("has", ["execute", "fetchone"])
+def test_what_only_resembles_a_cursor_is_not_taken_for_one(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch, has: str
+) -> None:
+    thing = type("Thing", (), {has: None})()
+    monkeypatch.setattr(f"{RAW}.thing", lambda raw: thing, raising=False)
+    with make_pool(max_size=1).connection() as conn:
+        assert conn.thing() is thing
+
+
+def test_a_shorthand_of_the_handle_says_what_it_is(make_pool: MakePool) -> None:
+    with make_pool(max_size=1).connection() as conn:
+        shorthand = type(conn).execute
+    assert shorthand.__name__ == "execute"
+    assert shorthand.__doc__ == "Run `execute` on a new cursor and return the cursor."
+
+
+def test_the_pool_and_its_lock_are_asked_once_for_all_that_a_borrower_does(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = make_pool(max_size=1)
+    begin_work, asked = pool.begin_work, []
+
+    def counted(member: Member) -> Work:
+        asked.append(member)
+        return begin_work(member)
+
+    monkeypatch.setattr(pool, "begin_work", counted)
+    with pool.connection() as conn:
+        conn.execute("INSERT")
+        conn.note = "mine"
+        conn.cursor().execute("INSERT")
+        conn.commit()
+    assert len(asked) == 1

@@ -381,7 +381,7 @@ def main() -> int:
         run = Run(chosen, copies, originals, judges=judges, verbose=options.verbose)
         run.kills = Kills(options.kills)
         run.all()
-    whole = len(chosen) == len(mutants)
+    whole = len(chosen) == len(mutants) and judges == JUDGES
     return 0 if report(run, whole) else 1
 
 
