@@ -452,3 +452,58 @@ def test_the_pool_and_its_lock_are_asked_once_for_all_that_a_borrower_does(
         conn.cursor().execute("INSERT")
         conn.commit()
     assert len(asked) == 1
+
+
+def cut(raw: FakeConnection) -> None:
+    """A method of the driver's own, which asks the server something."""
+    raw.rollback()
+
+
+@pytest.mark.parametrize(
+    ("method", "operation"),
+    [("cursor", "cursor"), ("commit", "commit"), ("rollback", "rollback"), ("cut", "rollback")],
+)
+def test_a_connection_that_was_cut_in_the_middle_of_a_call_does_not_come_back(
+    make_pool: MakePool,
+    fake: FakeDriver,
+    clock: VirtualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    operation: str,
+) -> None:
+    monkeypatch.setattr(f"{RAW}.cut", cut, raising=False)
+    pool = make_pool(max_size=1)
+    conn = pool.connection()
+    fake.on(operation, error=KeyboardInterrupt, times=1)
+    with pytest.raises(KeyboardInterrupt):
+        getattr(conn, method)()
+    conn.close()
+    clock.run()
+    assert pool.stats().closed == {"broken": 1}
+
+
+def test_where_the_drivers_connection_gives_itself_the_borrower_gets_the_handle(
+    make_pool: MakePool, fake: FakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{RAW}.connection", property(lambda raw: raw), raising=False)
+    monkeypatch.setattr(f"{RAW}.itself", lambda raw: raw, raising=False)
+    pool = make_pool(max_size=1)
+    with pool.connection() as conn:
+        assert conn.connection is conn
+        conn.close()
+    assert fake.resets == 0
+    with pool.connection() as conn:
+        assert conn.itself() is conn
+
+
+def test_a_method_shows_the_attributes_of_the_drivers(
+    make_pool: MakePool, fake: FakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{RAW}.cut", cut, raising=False)
+    conn = make_pool(max_size=1).connection()
+    method = conn.cut
+    assert (method.__name__, method.__func__) == ("cut", cut)
+    assert repr(method) == f"<pooled method 'cut' of {conn!r}>"
+    conn.close()
+    with pytest.raises(fake.InterfaceError):
+        method.__name__  # noqa: B018
