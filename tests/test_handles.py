@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -507,3 +509,14 @@ def test_a_method_shows_the_attributes_of_the_drivers(
     conn.close()
     with pytest.raises(fake.InterfaceError):
         method.__name__  # noqa: B018
+
+
+@pytest.mark.parametrize("act", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_method_cannot_be_copied_or_pickled(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch, act: Any
+) -> None:
+    monkeypatch.setattr(f"{RAW}.cut", cut, raising=False)
+    with make_pool(max_size=1).connection() as conn:
+        method = conn.cut
+        with pytest.raises(TypeError, match="a method of a borrowed connection cannot be"):
+            act(method)

@@ -141,8 +141,10 @@ def _judge(bench: Bench, judges: list[str]) -> None:
         path = os.pathsep.join([str(bench.folder), str(bench.folder / "plugins")])
         os.environ["PYTHONPATH"] = path
         # With a number of its own the state machine draws other examples each time. What fails then
-        # by chance would count as a kill, so all mutants get the same ones as the original.
-        os.environ.pop("DBAPI_POOL_TEST_EXAMPLES", None)
+        # by chance would count as a kill, so all mutants get the same ones as the original. And what
+        # the tests find out about a mutant is no evidence.
+        for name in ("EXAMPLES", "DEPTH", "EVIDENCE"):
+            os.environ.pop(f"DBAPI_POOL_TEST_{name}", None)
         sys.path[:0] = path.split(os.pathsep)
         log = os.open(bench.folder / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(log, 1)
