@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +11,8 @@ import pytest
 
 from dbapi_pool import ConnectionReturned, Pool
 from dbapi_pool.drivers import Driver
-from dbapi_pool.testing import FakeConnection, FakeDriver, VirtualClock
+from dbapi_pool.member import Member, Work
+from dbapi_pool.testing import FakeConnection, FakeDriver, FakeDriverPlugin, VirtualClock
 
 MakePool = Callable[..., Pool]
 
@@ -364,3 +367,156 @@ def test_handles_on_connections_of_one_kind_are_of_one_class(make_pool: MakePool
     pool = make_pool(max_size=2)
     with pool.connection() as one, pool.connection() as other:
         assert type(one) is type(other)
+
+
+class Unsure(FakeDriverPlugin):
+    """Says no to whether a transaction is open: after some statements that is worth nothing."""
+
+    def in_transaction(self, conn: FakeConnection) -> bool | None:
+        return False
+
+
+class Silent(Unsure):
+    """Cannot say it."""
+
+    def in_transaction(self, conn: FakeConnection) -> bool | None:
+        return None
+
+
+class Failing(Unsure):
+    """Cannot even be asked."""
+
+    def in_transaction(self, conn: FakeConnection) -> bool | None:
+        raise RuntimeError("no word on transactions")
+
+
+@pytest.mark.parametrize(
+    ("plugin", "sql", "commits"),
+    [
+        (Unsure, "SELECT 1", 0),
+        (Unsure, "CALL something", 1),
+        (Silent, "INSERT", 1),
+        (Failing, "INSERT", 1),
+    ],
+)
+def test_a_with_block_commits_what_may_be_open(
+    make_pool: MakePool, fake: FakeDriver, plugin: Any, sql: str, commits: int
+) -> None:
+    pool = make_pool(max_size=1, driver=plugin(fake))
+    with pool.connection() as conn:
+        conn.execute(sql)
+    assert fake.commits == commits
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+def test_after_the_borrowers_own_end_there_is_nothing_to_end(
+    make_pool: MakePool, fake: FakeDriver, end: str
+) -> None:
+    """Also where only the pool knows, since the driver cannot say."""
+    pool = make_pool(max_size=1, driver=Silent(fake))
+    with pool.connection() as conn:
+        conn.execute("INSERT")
+        getattr(conn, end)()
+    assert (fake.commits, fake.rollbacks) == (end == "commit", end == "rollback")
+
+
+@pytest.mark.parametrize("has", ["execute", "fetchone"])
+def test_what_only_resembles_a_cursor_is_not_taken_for_one(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch, has: str
+) -> None:
+    thing = type("Thing", (), {has: None})()
+    monkeypatch.setattr(f"{RAW}.thing", lambda raw: thing, raising=False)
+    with make_pool(max_size=1).connection() as conn:
+        assert conn.thing() is thing
+
+
+def test_a_shorthand_of_the_handle_says_what_it_is(make_pool: MakePool) -> None:
+    with make_pool(max_size=1).connection() as conn:
+        shorthand = type(conn).execute
+    assert shorthand.__name__ == "execute"
+    assert shorthand.__doc__ == "Run `execute` on a new cursor and return the cursor."
+
+
+def test_the_pool_and_its_lock_are_asked_once_for_all_that_a_borrower_does(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = make_pool(max_size=1)
+    begin_work, asked = pool.begin_work, []
+
+    def counted(member: Member) -> Work:
+        asked.append(member)
+        return begin_work(member)
+
+    monkeypatch.setattr(pool, "begin_work", counted)
+    with pool.connection() as conn:
+        conn.execute("INSERT")
+        conn.note = "mine"
+        conn.cursor().execute("INSERT")
+        conn.commit()
+    assert len(asked) == 1
+
+
+def cut(raw: FakeConnection) -> None:
+    """A method of the driver's own, which asks the server something."""
+    raw.rollback()
+
+
+@pytest.mark.parametrize(
+    ("method", "operation"),
+    [("cursor", "cursor"), ("commit", "commit"), ("rollback", "rollback"), ("cut", "rollback")],
+)
+def test_a_connection_that_was_cut_in_the_middle_of_a_call_does_not_come_back(
+    make_pool: MakePool,
+    fake: FakeDriver,
+    clock: VirtualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    operation: str,
+) -> None:
+    monkeypatch.setattr(f"{RAW}.cut", cut, raising=False)
+    pool = make_pool(max_size=1)
+    conn = pool.connection()
+    fake.on(operation, error=KeyboardInterrupt, times=1)
+    with pytest.raises(KeyboardInterrupt):
+        getattr(conn, method)()
+    conn.close()
+    clock.run()
+    assert pool.stats().closed == {"broken": 1}
+
+
+def test_where_the_drivers_connection_gives_itself_the_borrower_gets_the_handle(
+    make_pool: MakePool, fake: FakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{RAW}.connection", property(lambda raw: raw), raising=False)
+    monkeypatch.setattr(f"{RAW}.itself", lambda raw: raw, raising=False)
+    pool = make_pool(max_size=1)
+    with pool.connection() as conn:
+        assert conn.connection is conn
+        conn.close()
+    assert fake.resets == 0
+    with pool.connection() as conn:
+        assert conn.itself() is conn
+
+
+def test_a_method_shows_the_attributes_of_the_drivers(
+    make_pool: MakePool, fake: FakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{RAW}.cut", cut, raising=False)
+    conn = make_pool(max_size=1).connection()
+    method = conn.cut
+    assert (method.__name__, method.__func__) == ("cut", cut)
+    assert repr(method) == f"<pooled method 'cut' of {conn!r}>"
+    conn.close()
+    with pytest.raises(fake.InterfaceError):
+        method.__name__  # noqa: B018
+
+
+@pytest.mark.parametrize("act", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_method_cannot_be_copied_or_pickled(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch, act: Any
+) -> None:
+    monkeypatch.setattr(f"{RAW}.cut", cut, raising=False)
+    with make_pool(max_size=1).connection() as conn:
+        method = conn.cut
+        with pytest.raises(TypeError, match="a method of a borrowed connection cannot be"):
+            act(method)
