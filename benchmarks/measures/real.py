@@ -1,0 +1,205 @@
+"""Real servers: requests per second, and round trips as a relay on the wire counts them."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import operator
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ..adapters import Adapter, Private, Putting, _is_installed, waiting, waiting_name
+from ..drivers import Real
+from ..measuring import Row, Run, at_once, measure, median
+
+SUPPORT = Path(__file__).parents[2] / "tests" / "support"
+SIZE = 8
+CROWD = 16
+COUNTED = 20
+
+
+def _support(name: str) -> Any:
+    """A module of the tests: private servers and the relay are made there once, for both."""
+    if str(SUPPORT) not in sys.path:
+        sys.path.append(str(SUPPORT))
+    return importlib.import_module(name)
+
+
+class ConnectEachTime(Putting):
+    """No pool, and no connection kept: what pooling saves."""
+
+    name = "no pool: connect each time"
+    give_back = staticmethod(operator.methodcaller("close"))
+
+    def __init__(self, driver: Any, size: int, timeout: float = 30.0) -> None:
+        self.borrow = driver.connect
+
+    def warm(self, count: int) -> None:
+        """Nothing can be."""
+
+
+def select_1(pool: Adapter, number: int) -> None:
+    """The smallest request: the transaction that the driver began is the pool's to end."""
+    conn = pool.borrow()
+    cursor = conn.cursor()
+    cursor.execute("SELECT 1")
+    cursor.fetchone()
+    cursor.close()
+    if not pool.ends_transactions:
+        conn.rollback()
+    pool.give_back(conn)
+
+
+def transaction(pool: Adapter, number: int) -> None:
+    """A small one: a row of the thread's own is read, changed and committed."""
+    conn = pool.borrow()
+    cursor = conn.cursor()
+    cursor.execute("SELECT number FROM benchmark WHERE id = %s", (number,))
+    cursor.fetchone()
+    cursor.execute("UPDATE benchmark SET number = number + 1 WHERE id = %s", (number,))
+    cursor.close()
+    conn.commit()
+    pool.give_back(conn)
+
+
+REQUESTS: dict[str, Callable[[Adapter, int], None]] = {
+    "select 1": select_1,
+    "transaction": transaction,
+}
+
+
+def requests_per_second(
+    pool: Adapter, request: Callable[[Adapter, int], None], threads: int, seconds: float
+) -> float:
+    """How many are done in so many seconds by so many threads, per second of wall time."""
+    done = [0] * threads
+
+    def work(number: int) -> None:
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            request(pool, number)
+            done[number] += 1
+
+    took = at_once(threads, work)
+    return sum(done) / took
+
+
+@contextlib.contextmanager
+def _server(run: Run, kind: str) -> Iterator[Any]:
+    """A private server with a table; None, and noted, if there is none."""
+    import pytest  # the tests' servers skip by it
+
+    with contextlib.ExitStack() as stack:
+        try:
+            servers = _support("servers")
+            server = stack.enter_context(servers.running(getattr(servers, kind)))
+            _make_table(server)
+        except (ImportError, pytest.skip.Exception) as exc:
+            run.skipped[kind] = str(exc)
+            server = None
+        yield server
+
+
+def _make_table(server: Any) -> None:
+    name = "psycopg2" if server.kind == "postgresql" else "pymysql"
+    conn = Real(importlib.import_module(name), **server.arguments(name)).connect()
+    cursor = conn.cursor()
+    cursor.execute("DROP TABLE IF EXISTS benchmark")
+    cursor.execute("CREATE TABLE benchmark (id INTEGER PRIMARY KEY, number INTEGER)")
+    cursor.executemany("INSERT INTO benchmark VALUES (%s, 0)", [(n,) for n in range(CROWD)])
+    conn.commit()
+    conn.close()
+
+
+def round_trips(server: Any, kind: type[Adapter], name: str, request: Any) -> float:
+    """Per request, in the steady state."""
+    relay_module = _support("relay")
+    with relay_module.Relay(server.host, server.port) as relay:
+        there = {**server.arguments(name), "host": relay.host, "port": relay.port}
+        pool = waiting(kind, Real(importlib.import_module(name), **there), 1)
+        for _ in range(3):
+            request(pool, 0)
+        before = relay.round_trips
+        for _ in range(COUNTED):
+            request(pool, 0)
+        trips = relay.round_trips - before
+        pool.close()
+    return float(trips / COUNTED)
+
+
+def _kinds(run: Run, name: str) -> list[type[Adapter]]:
+    chosen = run.kinds(name, lambda kind: kind.name != "bare deque" and "=" not in kind.name)
+    own = name in ("psycopg", "mysql.connector")  # there beside the pool that is for that driver
+    if own:
+        chosen = [kind for kind in chosen if kind.drivers or kind.name == "dbapi_pool Pool"]
+    return [Private, *([] if own else [ConnectEachTime]), *chosen]
+
+
+def _measure_driver(run: Run, server: Any, name: str) -> list[Row]:
+    kinds = _kinds(run, name)
+    driver = Real(importlib.import_module(name), **server.arguments(name))
+    rows: dict[str, Row] = {}
+    for kind in kinds:
+        row = rows[waiting_name(kind)] = {"driver": name, "pool": waiting_name(kind)}
+        for what, request in REQUESTS.items():
+            row[f"{what}: round trips"] = round_trips(server, kind, name, request)
+    seconds, rounds = run.scale((0.3, 5), (0.2, 2), (0.02, 1))
+    for what, request in REQUESTS.items():
+        for threads in (1, CROWD):
+            rates = _rates(kinds, driver, request, threads, seconds, rounds)
+            for pool, each in rates.items():
+                rows[pool][f"{what}: {threads} thr/s"] = round(median(each))
+    return list(rows.values())
+
+
+def _rates(
+    kinds: list[type[Adapter]], driver: Real, request: Any, threads: int, seconds: float, rounds: int
+) -> dict[str, list[float]]:
+    pools = {waiting_name(kind): waiting(kind, driver, SIZE) for kind in kinds}
+    rates: dict[str, list[float]] = {name: [] for name in pools}
+    for name, pool in pools.items():
+        pool.warm(SIZE)
+    for _ in range(rounds):
+        for name, pool in pools.items():
+            # Without a pool nobody waits: as many threads as there would be connections.
+            count = min(threads, SIZE) if isinstance(pool, Private) else threads
+            rates[name].append(requests_per_second(pool, request, count, seconds))
+            if isinstance(pool, Private):
+                pool.close()
+                pools[name] = waiting(Private, driver, SIZE)
+    for pool in pools.values():
+        pool.close()
+    return rates
+
+
+def _measure_server(run: Run, kind: str, drivers: tuple[str, ...]) -> list[Row]:
+    rows: list[Row] = []
+    with _server(run, kind) as server:
+        for name in drivers if server is not None else ():
+            if _is_installed(name):
+                rows += _measure_driver(run, server, name)
+            else:
+                run.skipped[name] = f"not installed: {name}"
+    return rows
+
+
+@measure("postgresql", "PostgreSQL")
+def postgresql(run: Run) -> list[Row]:
+    """A private server over loopback. Each request borrows: `select 1` leaves its transaction to the pool,
+    *transaction* reads and updates a row and commits. Round trips per request, counted by a relay between
+    driver and server; requests per second of one thread and of 16 threads on 8 connections (the private
+    connections: 8 threads), wall time, medians of 5 rounds by turns. Server, driver and pool share the machine, so
+    these are ratios, not capacities. What a pool does besides (pings, resets) shows in the round trips.
+    psycopg_pool is for psycopg 3 only, so it stands beside `Pool` on that driver. Ideal: the private
+    connections.
+    """
+    return _measure_server(run, "PostgreSQL", ("psycopg2", "psycopg"))
+
+
+@measure("mariadb", "MariaDB")
+def mariadb(run: Run) -> list[Row]:
+    """As for PostgreSQL. mysql.connector's pool is for that driver only, so it stands beside `Pool` on it."""
+    return _measure_server(run, "MariaDB", ("pymysql", "mysql.connector"))
