@@ -17,6 +17,8 @@ from importlib import util
 from types import SimpleNamespace
 from typing import Any
 
+from .drivers import Real
+
 SELECT = "SELECT 1"
 
 
@@ -38,6 +40,8 @@ class Adapter:
     """The most connections that it takes."""
     ends_transactions = True
     """Whether a transaction that was left open is its affair; else the borrower rolls back."""
+    autocommits = False
+    """Whether it puts connections into autocommit mode, so that transactions are begun by hand."""
     ours = False
 
     borrow: Callable[[], Any]
@@ -140,7 +144,11 @@ class OurPool(Closing):
         from dbapi_pool import Pool
 
         self.pool = Pool(
-            driver.creator, max_size=size, checkout_timeout=timeout, **self.settings(), **driver.kwargs
+            driver.creator,
+            max_size=size,
+            checkout_timeout=timeout,
+            **self.settings(),
+            **driver.kwargs,
         )
         self.borrow = self.pool.connection
 
@@ -188,7 +196,7 @@ class DBUtils(Closing):
     name = "DBUtils"
     needs = ("dbutils",)
     wraps = True
-    ping: dict[str, Any] = {}  # noqa: RUF012  (never changed)
+    ping: dict[str, Any] = {}
 
     def __init__(self, driver: Any, size: int, timeout: float = 30.0) -> None:
         from dbutils.pooled_db import PooledDB
@@ -206,7 +214,7 @@ class DBUtilsWithoutPing(DBUtils):
     """With the ping at each checkout switched off."""
 
     name = "DBUtils, ping=0"
-    ping = {"ping": 0}  # noqa: RUF012
+    ping = {"ping": 0}
 
 
 class SQLAlchemy(Closing):
@@ -324,8 +332,12 @@ class Peewee(Putting):
             _adapter = peewee.Psycopg2Adapter() if of_postgresql else None
 
             def _connect(self) -> Any:
-                return driver.connect()
+                conn = driver.connect()
+                if isinstance(driver, Real):  # as peewee's own do
+                    _set_autocommit(conn)
+                return conn
 
+        self.autocommits = isinstance(driver, Real)
         database = type("Pooled", (pooled, Raw), {})
         self.pool = database("benchmarks", max_connections=size, timeout=timeout)
         self.borrow = self.pool.connection
@@ -358,6 +370,13 @@ class Peewee(Putting):
 
     def close(self) -> None:
         self.pool.close_idle()
+
+
+def _set_autocommit(conn: Any) -> None:
+    if callable(getattr(type(conn), "autocommit", None)):  # PyMySQL's is a method
+        conn.autocommit(True)
+    else:
+        conn.autocommit = True
 
 
 class LifoQueueRecipe(Putting):
@@ -442,6 +461,7 @@ class Guarded(Adapter):
 
     def __init__(self, inner: Adapter, size: int) -> None:
         self.inner = inner
+        self.ends_transactions, self.autocommits = inner.ends_transactions, inner.autocommits
         self._free = threading.Semaphore(size)
 
     def borrow(self) -> Any:  # type: ignore[override]

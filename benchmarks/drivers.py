@@ -31,6 +31,9 @@ class Cursor:
     def fetchone(self) -> tuple[int]:
         return (1,)
 
+    def fetchall(self) -> list[tuple[int]]:
+        return [(1,)]
+
     def close(self) -> None:
         pass
 
@@ -154,7 +157,7 @@ class Fake:
     class IntegrityError(DatabaseError):
         pass
 
-    class Warning(Exception):  # noqa: A001  (PEP 249's name)
+    class Warning(Exception):
         pass
 
     def __init__(self, observed: bool = False) -> None:
@@ -170,7 +173,7 @@ class Fake:
 
     creator = property(lambda self: self)
     """What a pool takes as the module that connects."""
-    kwargs: dict[str, Any] = {}  # noqa: RUF012  (never changed)
+    kwargs: dict[str, Any] = {}
 
     def connect(self) -> Connection:
         """A new connection, after `connect_time`."""

@@ -122,7 +122,9 @@ def cpu_ns(loop: Loop, n: int) -> float:
     return (time.thread_time_ns() - begin) / n
 
 
-def by_turns(loops: Mapping[str, Loop], rounds: int, target_ns: float = 1e7) -> dict[str, list[float]]:
+def by_turns(
+    loops: Mapping[str, Loop], rounds: int, target_ns: float = 1e7
+) -> dict[str, list[float]]:
     """CPU nanoseconds per step of each loop, in `rounds` rounds in which each has its turn.
 
     Each turn takes about `target_ns`. Turns lie close together, so that what else the machine does

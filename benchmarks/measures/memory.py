@@ -43,5 +43,7 @@ def memory(run: Run) -> list[Row]:
         _bytes(kind, 2)  # imports, caches, classes
         one = _bytes(kind, 1)
         each = (_bytes(kind, many) - one) / (many - 1)
-        rows.append({"pool": kind.name, "with one bytes": one, "each further bytes": round(each)})
+        rows.append(
+            {"pool": kind.name, "with one bytes": one, "each further bytes": max(0, round(each))}
+        )
     return rows

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import operator
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,16 @@ def _support(name: str) -> Any:
     if str(SUPPORT) not in sys.path:
         sys.path.append(str(SUPPORT))
     return importlib.import_module(name)
+
+
+class PrivateOnes(Private):
+    """Private connections whose users end their transactions, and no more."""
+
+    ends_transactions = False
+
+    def __init__(self, driver: Any, size: int, timeout: float = 30.0) -> None:
+        super().__init__(driver, size, timeout)
+        self.give_back = lambda conn: None
 
 
 class ConnectEachTime(Putting):
@@ -57,11 +68,16 @@ def transaction(pool: Adapter, number: int) -> None:
     """A small one: a row of the thread's own is read, changed and committed."""
     conn = pool.borrow()
     cursor = conn.cursor()
+    if pool.autocommits:
+        cursor.execute("BEGIN")
     cursor.execute("SELECT number FROM benchmark WHERE id = %s", (number,))
     cursor.fetchone()
     cursor.execute("UPDATE benchmark SET number = number + 1 WHERE id = %s", (number,))
+    if pool.autocommits:
+        cursor.execute("COMMIT")
+    else:
+        conn.commit()
     cursor.close()
-    conn.commit()
     pool.give_back(conn)
 
 
@@ -74,17 +90,24 @@ REQUESTS: dict[str, Callable[[Adapter, int], None]] = {
 def requests_per_second(
     pool: Adapter, request: Callable[[Adapter, int], None], threads: int, seconds: float
 ) -> float:
-    """How many are done in so many seconds by so many threads, per second of wall time."""
+    """How many are done in so many seconds by so many threads, per second of wall time.
+
+    Each thread makes one before, for what is only done once.
+    """
     done = [0] * threads
+    begun: list[float] = []
+    ready = threading.Barrier(threads, action=lambda: begun.append(time.perf_counter()))
 
     def work(number: int) -> None:
-        end = time.perf_counter() + seconds
+        request(pool, number)
+        ready.wait()
+        end = begun[0] + seconds
         while time.perf_counter() < end:
             request(pool, number)
             done[number] += 1
 
-    took = at_once(threads, work)
-    return sum(done) / took
+    at_once(threads, work)
+    return sum(done) / (time.perf_counter() - begun[0])
 
 
 @contextlib.contextmanager
@@ -135,7 +158,7 @@ def _kinds(run: Run, name: str) -> list[type[Adapter]]:
     own = name in ("psycopg", "mysql.connector")  # there beside the pool that is for that driver
     if own:
         chosen = [kind for kind in chosen if kind.drivers or kind.name == "dbapi_pool Pool"]
-    return [Private, *([] if own else [ConnectEachTime]), *chosen]
+    return [PrivateOnes, *([] if own else [ConnectEachTime]), *chosen]
 
 
 def _measure_driver(run: Run, server: Any, name: str) -> list[Row]:
@@ -156,22 +179,23 @@ def _measure_driver(run: Run, server: Any, name: str) -> list[Row]:
 
 
 def _rates(
-    kinds: list[type[Adapter]], driver: Real, request: Any, threads: int, seconds: float, rounds: int
+    kinds: list[type[Adapter]],
+    driver: Real,
+    request: Any,
+    threads: int,
+    seconds: float,
+    rounds: int,
 ) -> dict[str, list[float]]:
-    pools = {waiting_name(kind): waiting(kind, driver, SIZE) for kind in kinds}
-    rates: dict[str, list[float]] = {name: [] for name in pools}
-    for name, pool in pools.items():
-        pool.warm(SIZE)
+    rates: dict[str, list[float]] = {waiting_name(kind): [] for kind in kinds}
     for _ in range(rounds):
-        for name, pool in pools.items():
+        for kind in kinds:
+            # Made for each turn: all at once would be more connections than a server takes.
+            pool = waiting(kind, driver, SIZE)
+            pool.warm(SIZE)
             # Without a pool nobody waits: as many threads as there would be connections.
-            count = min(threads, SIZE) if isinstance(pool, Private) else threads
-            rates[name].append(requests_per_second(pool, request, count, seconds))
-            if isinstance(pool, Private):
-                pool.close()
-                pools[name] = waiting(Private, driver, SIZE)
-    for pool in pools.values():
-        pool.close()
+            count = min(threads, SIZE) if kind is PrivateOnes else threads
+            rates[waiting_name(kind)].append(requests_per_second(pool, request, count, seconds))
+            pool.close()
     return rates
 
 
@@ -193,8 +217,8 @@ def postgresql(run: Run) -> list[Row]:
     driver and server; requests per second of one thread and of 16 threads on 8 connections (the private
     connections: 8 threads), wall time, medians of 5 rounds by turns. Server, driver and pool share the machine, so
     these are ratios, not capacities. What a pool does besides (pings, resets) shows in the round trips.
-    psycopg_pool is for psycopg 3 only, so it stands beside `Pool` on that driver. Ideal: the private
-    connections.
+    psycopg_pool is for psycopg 3 only, so it stands beside `Pool` on that driver. peewee's connections are in
+    autocommit mode, as peewee makes them. Ideal: the private connections.
     """
     return _measure_server(run, "PostgreSQL", ("psycopg2", "psycopg"))
 
