@@ -196,7 +196,8 @@ def judge(counts: Mapping[str, int], known: Mapping[str, int]) -> tuple[list[str
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Count, and compare or store."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.guard", description=__doc__.split("\n")[0])
+    description = "Fail when a cycle of the core executes more bytecodes than is stored."
+    parser = argparse.ArgumentParser("python -m benchmarks.guard", description=description)
     parser.add_argument("--store", action="store_true", help="keep the figures for this Python")
     chosen = parser.parse_args(arguments)
     counts = count()
@@ -206,12 +207,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     known = stored().get(python())
     if known is None:
-        print(f"nothing is stored for Python {python()}; `python -m benchmarks.guard --store` does it")
+        print(
+            f"nothing is stored for Python {python()}; `python -m benchmarks.guard --store` does it"
+        )
         return 1
     lines, good = judge(counts, known)
     print(f"bytecodes per cycle, Python {python()}", *lines, sep="\n")
     if not good:
-        print("If that is worth it: `python -m benchmarks.guard --store`, and say why in the change.")
+        print(
+            "If that is worth it: `python -m benchmarks.guard --store`, and say why in the change."
+        )
     return 0 if good else 1
 
 

@@ -71,7 +71,9 @@ class Run:
 
 @dataclass(frozen=True)
 class Measure:
-    """A thing that is measured. The function's docstring says what, in what unit, and what is ideal."""
+    """A thing that is measured. The function's docstring says what, in what unit, and what is
+    ideal.
+    """
 
     name: str
     title: str
@@ -106,7 +108,9 @@ def measure(name: str, title: str) -> Callable[[Callable[[Run], list[Row]]], Mea
 
 @contextlib.contextmanager
 def no_collector() -> Iterator[None]:
-    """The garbage collector runs before, not within: it would charge one pool for another's garbage."""
+    """The garbage collector runs before, not within: it would charge one pool for another's
+    garbage.
+    """
     gc.collect()
     gc.disable()
     try:

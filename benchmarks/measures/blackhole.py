@@ -19,7 +19,9 @@ CAP = 3.0
 
 
 class Silence:
-    """Accepts every TCP connection and says nothing. Closing it ends them all, and so whoever waits."""
+    """Accepts every TCP connection and says nothing. Closing it ends them all, and so whoever
+    waits.
+    """
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -102,11 +104,12 @@ def _checking(kind: type[Adapter], timeout: float, cap: float) -> str:
 
 @measure("black hole", "A black hole")
 def black_hole(run: Run) -> list[Row]:
-    """The pool is told to take 1 s at most for a checkout. In the first two columns a real driver connects
-    to a server that accepts and never answers, no other timeout being set; in the third the one idle
-    connection does not answer a ping, nor does a new one, on the fake driver, for the pools that ping.
-    Seconds until the borrower was told, and how; we gave up after 3 s. Ideal: 1.00 s, an error. DBUtils has no
-    such setting. `Pool` asks for a ping after 30 s idle, so here it is told to ping always.
+    """The pool is told to take 1 s at most for a checkout. In the first two columns a real driver
+    connects to a server that accepts and never answers, no other timeout being set; in the third
+    the one idle connection does not answer a ping, nor does a new one, on the fake driver, for the
+    pools that ping. Seconds until the borrower was told, and how; we gave up after 3 s. Ideal: 1.00
+    s, an error. DBUtils has no such setting. `Pool` asks for a ping after 30 s idle, so here it is
+    told to ping always.
     """
     timeout, cap = run.scale((TIMEOUT, CAP), (TIMEOUT, CAP), (0.1, 0.3))
     rows = []

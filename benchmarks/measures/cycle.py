@@ -41,14 +41,14 @@ def _cost(run: Run, size: int, loop: str, kinds: list[type[Adapter]]) -> dict[st
 
 @measure("cycle", "Borrow and give back")
 def cycle(run: Run) -> list[Row]:
-    """CPU time of one thread (ns, median of rounds by turns; garbage collector off) for a cycle with
-    each pool's defaults: 8 idle connections, a driver whose calls do nothing, nobody else.
+    """CPU time of one thread (ns, median of rounds by turns; garbage collector off) for a cycle
+    with each pool's defaults: 8 idle connections, a driver whose calls do nothing, nobody else.
 
-    *Idle*: nothing is done with the connection. *Used*: one cursor, one statement, and a transaction
-    that is left open; who hands out the driver's own connection has nothing to do there but the
-    rollback. *Work* is what the driver saw of each: pools do not all do the same. psycopg_pool
-    expects the borrower to end the transaction, so there the borrower does, also with the bare
-    deque, which is no pool but the floor. Ideal: the floor.
+    *Idle*: nothing is done with the connection. *Used*: one cursor, one statement, and a
+    transaction that is left open; who hands out the driver's own connection has nothing to do there
+    but the rollback. *Work* is what the driver saw of each: pools do not all do the same.
+    psycopg_pool expects the borrower to end the transaction, so there the borrower does, also with
+    the bare deque, which is no pool but the floor. Ideal: the floor.
     """
     kinds = run.kinds()
     idle, used = (_cost(run, IDLE, loop, kinds) for loop in ("cycles", "statements"))
@@ -66,8 +66,9 @@ def cycle(run: Run) -> list[Row]:
 
 @measure("sizes", "Borrow and give back, by the number of idle connections")
 def sizes(run: Run) -> list[Row]:
-    """CPU time (ns) of an idle cycle, as above, with 1 to 1000 idle connections. Ideal: the same for
-    all. Empty: more than that pool takes."""
+    """CPU time (ns) of an idle cycle, as above, with 1 to 1000 idle connections. Ideal: the same
+    for all. Empty: more than that pool takes.
+    """
     rows: dict[str, Row] = {}
     for size in run.scale(SIZES, SIZES, SIZES[:2]):
         kinds = run.kinds()

@@ -25,7 +25,9 @@ def _growing(run: Run) -> list[type[Adapter]]:
 
 
 def rush(pool: Adapter, borrowers: int, hold: float) -> tuple[float, list[float], float]:
-    """So many at once, each once: seconds until all are served, what each waited, the longest return."""
+    """So many at once, each once: seconds until all are served, what each waited, the longest
+    return.
+    """
     waits = [0.0] * borrowers
     returns = [0.0] * borrowers
     gate = time.perf_counter
@@ -55,11 +57,11 @@ def _grow(kind: type[Adapter], warm: int, connect: float) -> tuple[float, float]
 
 @measure("growth", "Growth")
 def growth(run: Run) -> list[Row]:
-    """32 threads at once, each needing a connection for 1 ms; at most 8; opening one takes 50 ms. Milliseconds
-    until all are served, from an empty pool and from one with one open connection; medians of runs by
-    turns. *Longest return*: how long giving back took at worst, which is how long others' connects held
-    it up. Ideal: 54 (a connect, then 32 borrowings of 1 ms on 8), 32 (everybody over the one that is
-    there), 0.
+    """32 threads at once, each needing a connection for 1 ms; at most 8; opening one takes 50 ms.
+    Milliseconds until all are served, from an empty pool and from one with one open connection;
+    medians of runs by turns. *Longest return*: how long giving back took at worst, which is how
+    long others' connects held it up. Ideal: 54 (a connect, then 32 borrowings of 1 ms on 8), 32
+    (everybody over the one that is there), 0.
     """
     connect = run.scale(CONNECT, CONNECT, 0.001)
     kinds = _growing(run)
@@ -74,7 +76,7 @@ def growth(run: Run) -> list[Row]:
             "pool": name,
             "empty ms": round(median(took for took, _ in seen[name, 0]), 1),
             "one open ms": round(median(took for took, _ in seen[name, 1]), 1),
-            "longest return ms": round(max(longest for _, longest in [*seen[name, 0], *seen[name, 1]]), 1),
+            "longest return ms": round(max(back for warm in (0, 1) for _, back in seen[name, warm]), 1),
         }
         for name in map(waiting_name, kinds)
     ]  # fmt: skip
@@ -82,10 +84,11 @@ def growth(run: Run) -> list[Row]:
 
 @measure("spike", "A spike")
 def spike(run: Run) -> list[Row]:
-    """HikariCP's test (its document "Welcome to the Jungle"): 5 connections open of at most 50, opening one
-    takes 150 ms; 50 borrowers at once need one for 2 ms each. Milliseconds until all are served, what
-    they waited, and how many connections were opened for it, those included that came too late.
-    Ideal: 20 ms over the five that are there, and few new ones; HikariCP itself: 21 to 34 ms, 1 new.
+    """HikariCP's test (its document "Welcome to the Jungle"): 5 connections open of at most 50,
+    opening one takes 150 ms; 50 borrowers at once need one for 2 ms each. Milliseconds until all
+    are served, what they waited, and how many connections were opened for it, those included that
+    came too late. Ideal: 20 ms over the five that are there, and few new ones; HikariCP itself: 21
+    to 34 ms, 1 new.
     """
     connect = run.scale(SPIKE_CONNECT, SPIKE_CONNECT, 0.002)
     kinds = _growing(run)

@@ -38,9 +38,9 @@ def import_cost(statement: str) -> tuple[float, int]:
 
 @measure("imports", "Import")
 def imports(run: Run) -> list[Row]:
-    """Milliseconds of wall time that the statement takes in a fresh interpreter, and the modules that it
-    imports; the best of 11 by turns, since everything else that a machine does can only add. `Pool` is imported when it
-    is first named, so both lines count. Ideal: few.
+    """Milliseconds of wall time that the statement takes in a fresh interpreter, and the modules
+    that it imports; the best of 11 by turns, since everything else that a machine does can only
+    add. `Pool` is imported when it is first named, so both lines count. Ideal: few.
     """
     there = {}
     for statement, package in STATEMENTS.items():

@@ -13,7 +13,9 @@ MANY = 100
 
 
 def _bytes(kind: type[Adapter], idle: int) -> int:
-    """Of a pool with so many idle connections, each of which was lent once, beyond the driver's own."""
+    """Of a pool with so many idle connections, each of which was lent once, beyond the driver's
+    own.
+    """
     driver = Fake()
     driver.ready = [driver.kind(driver) for _ in range(idle)]
     for conn in driver.ready:
@@ -33,9 +35,9 @@ def _bytes(kind: type[Adapter], idle: int) -> int:
 
 @measure("memory", "Memory")
 def memory(run: Run) -> list[Row]:
-    """Bytes that Python allocates (tracemalloc) for a pool with one idle connection, and for each further
-    one; the driver's own objects were made before. Stacks of threads and what a module takes are not
-    in it. Ideal: few.
+    """Bytes that Python allocates (tracemalloc) for a pool with one idle connection, and for each
+    further one; the driver's own objects were made before. Stacks of threads and what a module
+    takes are not in it. Ideal: few.
     """
     rows = []
     for kind in run.kinds(wanted=lambda kind: "=" not in kind.name):

@@ -87,10 +87,10 @@ class _Lent:
         self.conns |= {name: pool.borrow() for name, pool in self._pools.items()}
 
     def close(self) -> None:
-        self.conns.pop(_RAW).close()
-        for name, conn in self.conns.items():
-            self._pools[name].give_back(conn)
-            self._pools[name].close()
+        self.conns[_RAW].close()
+        for name, pool in self._pools.items():
+            pool.give_back(self.conns[name])
+            pool.close()
 
 
 def _sqlite() -> Real:
@@ -103,11 +103,11 @@ def _kinds(run: Run) -> list[type[Adapter]]:
 
 @measure("overhead", "Per statement and per cursor")
 def overhead(run: Run) -> list[Row]:
-    """CPU time (ns) of a statement and of a whole cursor's life on sqlite3 in memory, and what the pool
-    adds to the driver's own (median of the differences in each round). Pools that are not listed hand
-    out the driver's connection: they add nothing, and cannot know what is done with it after it was
-    given back. *Fenced*: whether a cursor that was kept is dead once its connection is given back.
-    Ideal: 0, fenced.
+    """CPU time (ns) of a statement and of a whole cursor's life on sqlite3 in memory, and what the
+    pool adds to the driver's own (median of the differences in each round). Pools that are not
+    listed hand out the driver's connection: they add nothing, and cannot know what is done with it
+    after it was given back. *Fenced*: whether a cursor that was kept is dead once its connection is
+    given back. Ideal: 0, fenced.
     """
     kinds = _kinds(run)
     lent = _Lent(kinds)
@@ -116,16 +116,15 @@ def overhead(run: Run) -> list[Row]:
         loops = {name: make(conn) for name, conn in lent.conns.items()}
         figures[what] = by_turns(loops, run.scale(21, 9, 1), run.scale(1e7, 4e6, 1e5))
     lent.close()
+    rows: list[Row] = []
     fenced = {kind.name: _is_fenced(kind) for kind in kinds}
-    return [
-        {
-            "pool": name,
-            **{f"{what} ns": round(median(times[name])) for what, times in figures.items()},
-            **{f"+{what} ns": round(added(times[name], times[_RAW])) for what, times in figures.items()},
-            "fenced": fenced.get(name, ""),
-        }
-        for name in figures["statement"]
-    ]  # fmt: skip
+    for name in lent.conns:
+        row: Row = {"pool": name}
+        for what, times in figures.items():
+            row[f"{what} ns"] = round(median(times[name]))
+            row[f"+{what} ns"] = round(added(times[name], times[_RAW]))
+        rows.append({**row, "fenced": fenced.get(name, "")})
+    return rows
 
 
 def _is_fenced(kind: type[Adapter]) -> str:
@@ -146,8 +145,9 @@ def _is_fenced(kind: type[Adapter]) -> str:
 
 @measure("fetch", "Fetching 100,000 rows")
 def fetch(run: Run) -> list[Row]:
-    """CPU time per row (ns) of a query of 100,000 rows on sqlite3, in each way of fetching, and as a
-    ratio to the driver's own. Ideal: 1.00."""
+    """CPU time per row (ns) of a query of 100,000 rows on sqlite3, in each way of fetching, and as
+    a ratio to the driver's own. Ideal: 1.00.
+    """
     rows = run.scale(ROWS, ROWS, 100)
     lent = _Lent(_kinds(run))
     table: dict[str, Row] = {name: {"pool": name} for name in lent.conns}

@@ -168,13 +168,13 @@ def _measure_driver(run: Run, server: Any, name: str) -> list[Row]:
     for kind in kinds:
         row = rows[waiting_name(kind)] = {"driver": name, "pool": waiting_name(kind)}
         for what, request in REQUESTS.items():
-            row[f"{what}: round trips"] = round_trips(server, kind, name, request)
+            row[f"{what}, round trips"] = round_trips(server, kind, name, request)
     seconds, rounds = run.scale((0.3, 5), (0.2, 2), (0.02, 1))
     for what, request in REQUESTS.items():
-        for threads in (1, CROWD):
+        for threads in run.scale((1, CROWD), (1, CROWD), (2,)):
             rates = _rates(kinds, driver, request, threads, seconds, rounds)
             for pool, each in rates.items():
-                rows[pool][f"{what}: {threads} thr/s"] = round(median(each))
+                rows[pool][f"{what}/s, {threads} thr."] = round(median(each))
     return list(rows.values())
 
 
@@ -212,18 +212,21 @@ def _measure_server(run: Run, kind: str, drivers: tuple[str, ...]) -> list[Row]:
 
 @measure("postgresql", "PostgreSQL")
 def postgresql(run: Run) -> list[Row]:
-    """A private server over loopback. Each request borrows: `select 1` leaves its transaction to the pool,
-    *transaction* reads and updates a row and commits. Round trips per request, counted by a relay between
-    driver and server; requests per second of one thread and of 16 threads on 8 connections (the private
-    connections: 8 threads), wall time, medians of 5 rounds by turns. Server, driver and pool share the machine, so
-    these are ratios, not capacities. What a pool does besides (pings, resets) shows in the round trips.
-    psycopg_pool is for psycopg 3 only, so it stands beside `Pool` on that driver. peewee's connections are in
-    autocommit mode, as peewee makes them. Ideal: the private connections.
+    """A private server over loopback. Each request borrows: `select 1` leaves its transaction to
+    the pool, *transaction* reads and updates a row and commits. Round trips per request, counted by
+    a relay between driver and server; requests per second of one thread and of 16 threads on 8
+    connections (the private connections: 8 threads), wall time, medians of 5 rounds by turns.
+    Server, driver and pool share the machine, so these are ratios, not capacities. What a pool does
+    besides (pings, resets) shows in the round trips. psycopg_pool is for psycopg 3 only, so it
+    stands beside `Pool` on that driver. peewee's connections are in autocommit mode, as peewee
+    makes them. Ideal: the private connections.
     """
     return _measure_server(run, "PostgreSQL", ("psycopg2", "psycopg"))
 
 
 @measure("mariadb", "MariaDB")
 def mariadb(run: Run) -> list[Row]:
-    """As for PostgreSQL. mysql.connector's pool is for that driver only, so it stands beside `Pool` on it."""
+    """As for PostgreSQL. mysql.connector's pool is for that driver only, so it stands beside `Pool`
+    on it. Ideal: the private connections.
+    """
     return _measure_server(run, "MariaDB", ("pymysql", "mysql.connector"))

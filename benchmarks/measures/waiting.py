@@ -49,8 +49,8 @@ class Seen:
 def crowd(pool: Adapter, threads: int, seconds: float, hold: Callable[[Any], object]) -> Seen:
     """Let so many threads borrow, hold and give back, again at once, for so long.
 
-    A borrowing counts for its thread if it was had in time; how long it took to get counts always, so
-    that who is never served shows in the longest wait.
+    A borrowing counts for its thread if it was had in time; how long it took to get counts always,
+    so that who is never served shows in the longest wait.
     """
     seen = Seen([0] * threads, [[] for _ in range(threads)])
     over = threading.Event()
@@ -95,12 +95,12 @@ def _row(name: str, threads: int, runs: list[Seen], ideal: float) -> Row:
 
 @measure("fairness", "Many threads on 8 connections")
 def fairness(run: Run) -> list[Row]:
-    """Threads borrow, hold for 0.5 ms, give back and borrow again at once, 0.4 s long, medians of 3 runs by
-    turns. *Of ideal*: borrowings, to those of as many threads, but at most 8, with a private connection
-    each. *Jain*: 1 if all threads got the same, 0.25 if 8 of 32 got everything. *Starved*: threads with
-    less than a tenth of their share. The mean wait is of those that were served: where threads starve
-    it is low, and the longest wait is the whole run. Ideal: 1.00, 1.000, 0. Wall time, on a machine that
-    is not quiet: *of ideal* can be off by 0.1.
+    """Threads borrow, hold for 0.5 ms, give back and borrow again at once, 0.4 s long, medians of 3
+    runs by turns. *Of ideal*: borrowings, to those of as many threads, but at most 8, with a
+    private connection each. *Jain*: 1 if all threads got the same, 0.25 if 8 of 32 got everything.
+    *Starved*: threads with less than a tenth of their share. The mean wait is of those that were
+    served: where threads starve it is low, and the longest wait is the whole run. Ideal: 1.00,
+    1.000, 0. Wall time, on a machine that is not quiet: *of ideal* can be off by 0.1.
     """
     rows = []
     kinds = run.kinds(wanted=lambda kind: kind.name != "bare deque" and "=" not in kind.name)
@@ -122,11 +122,11 @@ def fairness(run: Run) -> list[Row]:
 
 @measure("round trips at once", "I/O under the lock")
 def input_output(run: Run) -> list[Row]:
-    """8 threads, 8 connections: nobody ever needs to wait. Each borrowing leaves a transaction open, so the
-    pool rolls back; that, and a ping where the pool pings, takes 1 ms. *Of ideal*: round trips per second
-    that the driver saw, to those of 8 threads with a private connection each; so a pool is not
-    charged for pinging, only for letting others wait while it does. Ideal: 1.00; a pool that does its
-    I/O under its lock ends at 1/8.
+    """8 threads, 8 connections: nobody ever needs to wait. Each borrowing leaves a transaction
+    open, so the pool rolls back; that, and a ping where the pool pings, takes 1 ms. *Of ideal*:
+    round trips per second that the driver saw, to those of 8 threads with a private connection
+    each; so a pool is not charged for pinging, only for letting others wait while it does. Ideal:
+    1.00; a pool that does its I/O under its lock ends at 1/8.
     """
     kinds = run.kinds(wanted=lambda kind: kind.name != "bare deque" and kind.ends_transactions)
     named: list[tuple[str, type[Adapter]]] = [("ideal", Private)]
