@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import measures, plot, report, targets  # noqa: F401  (`measures` registers them)
+from . import losses, measures, plot, report, targets  # noqa: F401  (`measures` registers them)
 from .measuring import MEASURES, Result, Run
 
 PICTURE = "performance.svg"
@@ -70,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         facts = report.conditions("tiny" if chosen.tiny else "quick" if chosen.quick else "full")
         results = _measure(chosen)
     print(f"## Targets\n\n{report.table(targets.table(results))}")
+    print(f"## Where another pool is better\n\n{report.table(losses.table(results))}")
     if chosen.json:
         chosen.json.write_text(report.as_json(facts, results), "utf-8")
     if chosen.write:

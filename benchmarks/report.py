@@ -16,7 +16,7 @@ from dataclasses import asdict
 from importlib import metadata
 from typing import Any
 
-from . import targets
+from . import losses, targets
 from .measuring import Result, Row
 
 PEERS = (
@@ -51,6 +51,7 @@ def as_json(facts: Mapping[str, str], results: Mapping[str, Result]) -> str:
     whole = {
         "conditions": facts,
         "targets": targets.table(results),
+        "losses": losses.table(results),
         "measures": {name: asdict(result) for name, result in results.items()},
     }
     return json.dumps(whole, indent=1) + "\n"
@@ -100,6 +101,7 @@ def parts(facts: Mapping[str, str], results: Mapping[str, Result]) -> dict[str, 
     made = {
         "conditions": table({"": name, "this run": value} for name, value in facts.items()),
         "targets": table(targets.table(results)),
+        "losses": table(losses.table(results)),
     }
     return made | {name: section(result) for name, result in results.items()}
 

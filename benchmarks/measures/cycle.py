@@ -24,7 +24,7 @@ def work_of(kind: type[Adapter], loop: str) -> str:
         seen["statement"] -= COUNTED
     kinds = ("ping", "statement", "session reset", "commit", "rollback")
     numbers = [(what, seen[what] / COUNTED) for what in kinds if seen[what]]
-    return ", ".join(f"{number:g} {what}" for what, number in numbers) or "nothing"
+    return ", ".join(f"{round(number, 1):g} {what}" for what, number in numbers) or "nothing"
 
 
 def _cost(run: Run, size: int, loop: str, kinds: list[type[Adapter]]) -> dict[str, list[float]]:
