@@ -61,6 +61,17 @@ FIGURES = (
         for what in _REQUESTS
         for n in (1, 16)
     ),
+    *(
+        Figure(
+            measure,
+            f"{what}, CPU us",
+            f"{driver}, {what}, CPU us a request",
+            False,
+            {"driver": driver},
+        )
+        for measure, driver in _SERVERS
+        for what in _REQUESTS
+    ),
     Figure("memory", "with one bytes", "memory of a pool, bytes"),
     Figure("memory", "each further bytes", "memory per idle connection, bytes"),
 )

@@ -75,6 +75,8 @@ def _cell(value: Any) -> str:
 def table(rows: Iterable[Row]) -> str:
     """A table, with a column for each key."""
     rows = list(rows)
+    if not rows:
+        return "None.\n"
     head = list(dict.fromkeys(key for row in rows for key in row))
     lines = [head, ["---"] * len(head), *([_cell(row.get(key)) for key in head] for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -87,27 +87,36 @@ REQUESTS: dict[str, Callable[[Adapter, int], None]] = {
 }
 
 
-def requests_per_second(
-    pool: Adapter, request: Callable[[Adapter, int], None], threads: int, seconds: float
-) -> float:
-    """How many are done in so many seconds by so many threads, per second of wall time.
+Rate = tuple[float, float]
+"""Requests per second, and microseconds of this process's CPU time per request."""
 
-    Each thread makes one before, for what is only done once.
+
+def rate(
+    pool: Adapter, request: Callable[[Adapter, int], None], threads: int, seconds: float
+) -> Rate:
+    """What so many threads get done in so many seconds of wall time.
+
+    Each thread makes one request before, for what is only done once.
     """
     done = [0] * threads
-    begun: list[float] = []
-    ready = threading.Barrier(threads, action=lambda: begun.append(time.perf_counter()))
+    begun: list[tuple[float, float]] = []
+    ready = threading.Barrier(threads, action=lambda: begun.append(_clocks()))
 
     def work(number: int) -> None:
         request(pool, number)
         ready.wait()
-        end = begun[0] + seconds
+        end = begun[0][0] + seconds
         while time.perf_counter() < end:
             request(pool, number)
             done[number] += 1
 
     at_once(threads, work)
-    return sum(done) / (time.perf_counter() - begun[0])
+    wall, cpu = (now - before for now, before in zip(_clocks(), begun[0], strict=True))
+    return sum(done) / wall, cpu / max(sum(done), 1) * 1e6
+
+
+def _clocks() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
 
 
 @contextlib.contextmanager
@@ -169,12 +178,15 @@ def _measure_driver(run: Run, server: Any, name: str) -> list[Row]:
         row = rows[waiting_name(kind)] = {"driver": name, "pool": waiting_name(kind)}
         for what, request in REQUESTS.items():
             row[f"{what}, round trips"] = round_trips(server, kind, name, request)
-    seconds, rounds = run.scale((0.3, 5), (0.2, 2), (0.02, 1))
+    seconds, rounds = run.scale((0.2, 9), (0.2, 2), (0.02, 1))
     for what, request in REQUESTS.items():
         for threads in run.scale((1, CROWD), (1, CROWD), (2,)):
             rates = _rates(kinds, driver, request, threads, seconds, rounds)
             for pool, each in rates.items():
-                rows[pool][f"{what}/s, {threads} thr."] = round(median(each))
+                row = rows[pool]
+                row[f"{what}/s, {threads} thr."] = round(median(one for one, _ in each))
+                if threads == 1:
+                    row[f"{what}, CPU us"] = round(median(cpu for _, cpu in each))
     return list(rows.values())
 
 
@@ -185,16 +197,16 @@ def _rates(
     threads: int,
     seconds: float,
     rounds: int,
-) -> dict[str, list[float]]:
-    rates: dict[str, list[float]] = {waiting_name(kind): [] for kind in kinds}
+) -> dict[str, list[Rate]]:
+    rates: dict[str, list[Rate]] = {waiting_name(kind): [] for kind in kinds}
     for _ in range(rounds):
         for kind in kinds:
             # Made for each turn: all at once would be more connections than a server takes.
             pool = waiting(kind, driver, SIZE)
-            pool.warm(SIZE)
+            pool.warm(min(threads, SIZE))
             # Without a pool nobody waits: as many threads as there would be connections.
             count = min(threads, SIZE) if kind is PrivateOnes else threads
-            rates[waiting_name(kind)].append(requests_per_second(pool, request, count, seconds))
+            rates[waiting_name(kind)].append(rate(pool, request, count, seconds))
             pool.close()
     return rates
 
@@ -215,11 +227,12 @@ def postgresql(run: Run) -> list[Row]:
     """A private server over loopback. Each request borrows: `select 1` leaves its transaction to
     the pool, *transaction* reads and updates a row and commits. Round trips per request, counted by
     a relay between driver and server; requests per second of one thread and of 16 threads on 8
-    connections (the private connections: 8 threads), wall time, medians of 5 rounds by turns.
-    Server, driver and pool share the machine, so these are ratios, not capacities. What a pool does
-    besides (pings, resets) shows in the round trips. psycopg_pool is for psycopg 3 only, so it
-    stands beside `Pool` on that driver. peewee's connections are in autocommit mode, as peewee
-    makes them. Ideal: the private connections.
+    connections (the private connections: 8 threads), wall time, medians of 9 rounds by turns; for
+    one thread also the CPU time (us) that a request takes in this process, which a busy machine
+    disturbs less. Server, driver and pool share the machine, so these are ratios, not capacities.
+    What a pool does besides (pings, resets) shows in the round trips. psycopg_pool is for psycopg 3
+    only, so it stands beside `Pool` on that driver. peewee's connections are in autocommit mode, as
+    peewee makes them. Ideal: the private connections.
     """
     return _measure_server(run, "PostgreSQL", ("psycopg2", "psycopg"))
 
