@@ -43,6 +43,8 @@ class Adapter:
     autocommits = False
     """Whether it puts connections into autocommit mode, so that transactions are begun by hand."""
     ours = False
+    floor = False
+    """Whether it is no pool but what one is measured against."""
 
     borrow: Callable[[], Any]
     give_back: Callable[[Any], Any]
@@ -417,12 +419,54 @@ class BareDeque(Putting):
 
     name = "bare deque"
     waits = grows = False
+    floor = True
     ends_transactions = False
 
     def __init__(self, driver: Any, size: int, timeout: float = 30.0) -> None:
         self.idle = deque(driver.connect() for _ in range(size))
         self.borrow = self.idle.pop
         self.give_back = self.idle.append
+
+    def close(self) -> None:
+        for conn in self.idle:
+            conn.close()
+
+
+class BareHandOff(Putting):
+    """The least that serves first come, first served: nobody barges, each sleeps on his own lock.
+
+    No timeout, no bound on anything, no fence: what that order costs by itself.
+    """
+
+    name = "bare hand-off in order"
+    grows = False
+    floor = True
+
+    def __init__(self, driver: Any, size: int, timeout: float = 30.0) -> None:
+        self.idle = deque(driver.connect() for _ in range(size))
+        self._waiters: deque[tuple[list[Any], threading.Lock]] = deque()
+        self._lock = threading.Lock()
+
+    def borrow(self) -> Any:  # type: ignore[override]
+        with self._lock:
+            if self.idle and not self._waiters:
+                return self.idle.pop()
+            given: list[Any] = []
+            signal = threading.Lock()
+            signal.acquire()
+            self._waiters.append((given, signal))
+        signal.acquire()
+        return given.pop()
+
+    def give_back(self, conn: Any) -> None:  # type: ignore[override]
+        conn.rollback()
+        with self._lock:
+            if not self._waiters:
+                self.idle.append(conn)
+                return
+            given, signal = self._waiters.popleft()
+        given.append(conn)
+        signal.release()
 
     def close(self) -> None:
         for conn in self.idle:
@@ -481,7 +525,7 @@ class Guarded(Adapter):
 
 ALL: tuple[type[Adapter], ...] = (
     OurPool, OurPoolPinging, OurPooledDB, DBUtils, DBUtilsWithoutPing, SQLAlchemy, Psycopg2Pool,
-    PsycopgPool, MySQLConnectorPool, Peewee, LifoQueueRecipe, BareDeque,
+    PsycopgPool, MySQLConnectorPool, Peewee, LifoQueueRecipe, BareHandOff, BareDeque,
 )  # fmt: skip
 
 

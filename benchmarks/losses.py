@@ -76,7 +76,7 @@ FIGURES = (
     Figure("memory", "each further bytes", "memory per idle connection, bytes"),
 )
 
-_OTHERS = {kind.name for kind in ALL if not kind.ours}
+_OTHERS = {kind.name for kind in ALL if not (kind.ours or kind.floor)}
 
 
 def _is_peer(row: Row) -> bool:

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .adapters import ALL
+from .adapters import ALL, BareHandOff
 from .measuring import Result, Row
 
 OURS = "dbapi_pool Pool"
-_OUR_NAMES = {kind.name for kind in ALL if kind.ours}
+FLOOR = BareHandOff.name
+_NO_PEERS = {kind.name for kind in ALL if kind.ours or kind.floor}
 
 Results = Mapping[str, Result]
 Verdict = tuple[str, bool]
@@ -69,7 +70,7 @@ def _cycle_against(limit: float, *peers: str) -> Callable[[Result], Verdict | No
 
 def _peers(result: Result, driver: str) -> Iterable[Row]:
     for row in result.rows:
-        if row["driver"] == driver and row["pool"] not in _OUR_NAMES:
+        if row["driver"] == driver and row["pool"] not in _NO_PEERS:
             if not row["pool"].startswith("no pool"):
                 yield row
 
@@ -86,8 +87,11 @@ def _requests_against(limit: float, driver: str, what: str) -> Callable[[Result]
         if best is None:
             return None
         ratio = ours[column] / best[column]
-        figures = f"{ratio:.2f} ({ours[column]:,} to {best[column]:,} of {best['pool']})"
-        return figures, ratio >= limit
+        figures = f"{ratio:.2f} ({ours[column]:,} to {best[column]:,} of {best['pool']}"
+        floor = result.row(pool=FLOOR, driver=driver)
+        if floor is not None:
+            figures += f"; {FLOOR}: {floor[column]:,}"
+        return f"{figures})", ratio >= limit
 
     return judge
 

@@ -148,6 +148,7 @@ def test_a_pool_that_is_better_is_named_and_one_that_is_about_as_good_is_not():
     rows = [
         {"pool": OURS, "idle ns": 1000},
         {"pool": "bare deque", "idle ns": 50},
+        {"pool": "LifoQueue recipe", "idle ns": 700},
         {"pool": "psycopg2.pool + semaphore", "idle ns": 900},
         {"pool": "DBUtils", "idle ns": 990},
         {"pool": "dbapi_pool PooledDB", "idle ns": 1},
@@ -155,7 +156,7 @@ def test_a_pool_that_is_better_is_named_and_one_that_is_about_as_good_is_not():
 
     [row] = losses.table({"cycle": result_of("cycle", rows)})
 
-    assert row["better"] == "bare deque 50, psycopg2.pool + semaphore 900"
+    assert row["better"] == "LifoQueue recipe 700, psycopg2.pool + semaphore 900"
 
 
 def test_nothing_is_lost_where_more_is_better_and_ours_is_most():

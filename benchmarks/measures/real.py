@@ -10,11 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..adapters import Adapter, Private, Putting, _is_installed, waiting, waiting_name
 from ..drivers import Real
 from ..measuring import Row, Run, at_once, measure, median
+from .waiting import jain
 
 SUPPORT = Path(__file__).parents[2] / "tests" / "support"
 SIZE = 8
@@ -87,8 +88,13 @@ REQUESTS: dict[str, Callable[[Adapter, int], None]] = {
 }
 
 
-Rate = tuple[float, float]
-"""Requests per second, and microseconds of this process's CPU time per request."""
+class Rate(NamedTuple):
+    """What one turn has shown."""
+
+    per_second: float
+    cpu: float
+    """Microseconds of this process's CPU time per request."""
+    jain: float
 
 
 def rate(
@@ -112,7 +118,7 @@ def rate(
 
     at_once(threads, work)
     wall, cpu = (now - before for now, before in zip(_clocks(), begun[0], strict=True))
-    return sum(done) / wall, cpu / max(sum(done), 1) * 1e6
+    return Rate(sum(done) / wall, cpu / max(sum(done), 1) * 1e6, jain(done))
 
 
 def _clocks() -> tuple[float, float]:
@@ -184,9 +190,11 @@ def _measure_driver(run: Run, server: Any, name: str) -> list[Row]:
             rates = _rates(kinds, driver, request, threads, seconds, rounds)
             for pool, each in rates.items():
                 row = rows[pool]
-                row[f"{what}/s, {threads} thr."] = round(median(one for one, _ in each))
+                row[f"{what}/s, {threads} thr."] = round(median(one.per_second for one in each))
                 if threads == 1:
-                    row[f"{what}, CPU us"] = round(median(cpu for _, cpu in each))
+                    row[f"{what}, CPU us"] = round(median(one.cpu for one in each))
+                else:
+                    row[f"{what}, Jain"] = round(median(one.jain for one in each), 2)
     return list(rows.values())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,12 @@ SIZE = 8
 HOLD = 0.0005
 CROWD = (2, 8, 32, 128)
 ROUND_TRIP = 0.001
+
+
+def jain(served: Sequence[int]) -> float:
+    """Jain's index: 1 if all got the same, 1/n if one got everything."""
+    squares = sum(number * number for number in served)
+    return float(sum(served) ** 2 / (len(served) * squares)) if squares else 0.0
 
 
 @dataclass
@@ -31,9 +37,7 @@ class Seen:
 
     @property
     def jain(self) -> float:
-        """Jain's index: 1 if all got the same, 1/n if one got everything."""
-        squares = sum(number * number for number in self.served)
-        return self.total**2 / (len(self.served) * squares) if squares else 0.0
+        return jain(self.served)
 
     @property
     def starved(self) -> int:
