@@ -45,12 +45,19 @@ class Adapter:
     ours = False
     floor = False
     """Whether it is no pool but what one is measured against."""
+    variant = False
+    """Whether it is another one with a setting that is not the default: only in some tables."""
 
     borrow: Callable[[], Any]
     give_back: Callable[[Any], Any]
 
     def __init__(self, driver: Any, size: int, timeout: float = 30.0) -> None:
         raise NotImplementedError
+
+    @classmethod
+    def lends_to_many(cls) -> bool:
+        """Whether it can be compared where threads wait."""
+        return not cls.variant and (cls.waits or not cls.floor)
 
     @classmethod
     def missing(cls) -> str | None:
@@ -166,6 +173,7 @@ class OurPoolPinging(OurPool):
     """The same with `ping_after=0`: a ping at every checkout."""
 
     name = "dbapi_pool Pool, ping_after=0"
+    variant = True
 
     def settings(self) -> dict[str, Any]:
         return {"ping_after": 0}
@@ -216,6 +224,7 @@ class DBUtilsWithoutPing(DBUtils):
     """With the ping at each checkout switched off."""
 
     name = "DBUtils, ping=0"
+    variant = True
     ping = {"ping": 0}
 
 

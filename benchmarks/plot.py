@@ -6,15 +6,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .adapters import ALL
 from .measuring import Result
 from .targets import OURS
 
 Bars = list[tuple[str, float]]
 
+_VARIANTS = {kind.name for kind in ALL if kind.variant}
+
 
 def _column(result: Result, name: str, **where: Any) -> Bars:
     rows = (r for r in result.rows if all(r.get(k) == v for k, v in where.items()))
-    return [(row["pool"], row[name]) for row in rows if "=" not in row["pool"]]
+    return [(r["pool"], r[name]) for r in rows if r["pool"] not in _VARIANTS and name in r]
 
 
 PANELS: tuple[tuple[str, str, Callable[[Result], Bars], bool], ...] = (
@@ -31,7 +34,19 @@ PANELS: tuple[tuple[str, str, Callable[[Result], Bars], bool], ...] = (
         lambda r: _column(r, "Jain", threads=32),
         False,
     ),
+    (
+        "fairness",
+        "32 threads on 8: throughput (of ideal)",
+        lambda r: _column(r, "of ideal", threads=32),
+        False,
+    ),
     ("spike", "HikariCP's spike (ms)", lambda r: _column(r, "all served ms"), True),
+    (
+        "postgresql",
+        "PostgreSQL, psycopg2, select 1, 16 threads (requests/s)",
+        lambda r: _column(r, "select 1/s, 16 thr.", driver="psycopg2"),
+        False,
+    ),
 )
 """Measure, title, bars, logarithmic."""
 
@@ -63,6 +78,7 @@ def _panel(axes: Any, title: str, bars: Bars, logarithmic: bool) -> None:
     shown = axes.barh(names, values, color=colours, log=logarithmic)
     axes.bar_label(shown, [f"{value:,.4g}" for value in values], padding=2, fontsize=6)
     axes.set_title(title, fontsize=9)
+    axes.minorticks_off()
     axes.tick_params(labelsize=7)
     axes.margins(x=0.25 if not logarithmic else 0.4)
     axes.spines[["top", "right"]].set_visible(False)

@@ -37,6 +37,7 @@ guard = load("benchmarks.guard")
 measuring = load("benchmarks.measuring")
 program = load("benchmarks.__main__")
 losses = load("benchmarks.losses")
+plot = load("benchmarks.plot")
 report = load("benchmarks.report")
 targets = load("benchmarks.targets")
 waiting = load("benchmarks.measures.waiting")
@@ -185,6 +186,18 @@ def test_a_measure_that_does_not_exist_is_refused(capsys):
         program.main(["--only", "no such"])
 
     assert "no such measure: no such" in capsys.readouterr().err
+
+
+def test_the_picture_is_the_same_for_the_same_results(tmp_path):
+    pytest.importorskip("matplotlib", reason="only the picture needs it")
+    rows = [{"pool": OURS, "idle ns": 1000}, {"pool": "DBUtils", "idle ns": 2000}]
+    results = {"cycle": result_of("cycle", rows)}
+
+    for name in ("one.svg", "other.svg"):
+        plot.draw(results, tmp_path / name)
+
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "other.svg").read_bytes()
+    assert "2,000" in (tmp_path / "one.svg").read_text("utf-8")
 
 
 def test_the_document_has_every_generated_part():

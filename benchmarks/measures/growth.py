@@ -21,7 +21,7 @@ SLOW = 1.0
 
 
 def _growing(run: Run) -> list[type[Adapter]]:
-    return run.kinds(wanted=lambda kind: kind.grows and "=" not in kind.name)
+    return run.kinds(wanted=lambda kind: kind.grows and not kind.variant)
 
 
 def rush(pool: Adapter, borrowers: int, hold: float) -> tuple[float, list[float], float]:

@@ -40,7 +40,7 @@ def memory(run: Run) -> list[Row]:
     takes are not in it. Ideal: few.
     """
     rows = []
-    for kind in run.kinds(wanted=lambda kind: "=" not in kind.name):
+    for kind in run.kinds(wanted=lambda kind: not kind.variant):
         many = min(run.scale(MANY, MANY, 10), kind.largest)
         _bytes(kind, 2)  # imports, caches, classes
         one = _bytes(kind, 1)

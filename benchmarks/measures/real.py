@@ -169,7 +169,7 @@ def round_trips(server: Any, kind: type[Adapter], name: str, request: Any) -> fl
 
 
 def _kinds(run: Run, name: str) -> list[type[Adapter]]:
-    chosen = run.kinds(name, lambda kind: kind.name != "bare deque" and "=" not in kind.name)
+    chosen = run.kinds(name, lambda kind: kind.lends_to_many())
     own = name in ("psycopg", "mysql.connector")  # there beside the pool that is for that driver
     if own:
         chosen = [kind for kind in chosen if kind.drivers or kind.name == "dbapi_pool Pool"]

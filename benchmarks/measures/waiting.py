@@ -107,7 +107,7 @@ def fairness(run: Run) -> list[Row]:
     1.000, 0. Wall time, on a machine that is not quiet: *of ideal* can be off by 0.1.
     """
     rows = []
-    kinds = run.kinds(wanted=lambda kind: kind.name != "bare deque" and "=" not in kind.name)
+    kinds = run.kinds(wanted=lambda kind: kind.lends_to_many())
     seconds, rounds = run.scale(0.4, 0.3, 0.05), run.scale(3, 1, 1)
     for threads in run.scale(CROWD, (32,), (10,)):
         named: list[tuple[str, type[Adapter], int]] = [("ideal", Private, min(threads, SIZE))]
@@ -132,7 +132,7 @@ def input_output(run: Run) -> list[Row]:
     each; so a pool is not charged for pinging, only for letting others wait while it does. Ideal:
     1.00; a pool that does its I/O under its lock ends at 1/8.
     """
-    kinds = run.kinds(wanted=lambda kind: kind.name != "bare deque" and kind.ends_transactions)
+    kinds = run.kinds(wanted=lambda kind: kind.ends_transactions)
     named: list[tuple[str, type[Adapter]]] = [("ideal", Private)]
     named += [(waiting_name(kind), kind) for kind in kinds]
     trips: dict[str, list[float]] = {name: [] for name, _ in named}
