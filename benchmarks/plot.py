@@ -77,8 +77,8 @@ def _panel(axes: Any, title: str, bars: Bars, logarithmic: bool) -> None:
     colours = ["#c0392b" if name == OURS else "#95a5a6" for name in names]
     shown = axes.barh(names, values, color=colours, log=logarithmic)
     axes.bar_label(shown, [f"{value:,.4g}" for value in values], padding=2, fontsize=6)
-    axes.set_title(title, fontsize=9)
-    axes.minorticks_off()
-    axes.tick_params(labelsize=7)
+    axes.set_title(title + (", logarithmic" if logarithmic else ""), fontsize=9)
+    axes.xaxis.set_visible(False)  # each bar has its number
+    axes.tick_params(labelsize=7, length=0)
     axes.margins(x=0.25 if not logarithmic else 0.4)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
