@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from dbapi_pool import Pool
+from dbapi_pool import Pool, PooledConnection
 
 ROOT = Path(__file__).parents[1]
 SERVERS = {"postgresql", "mariadb"}
@@ -226,14 +226,14 @@ def test_the_guard_counts_the_same_each_time():
 
 def test_a_slower_checkout_is_caught(monkeypatch):
     before = guard.count()
-    original = Pool._borrow
+    original = Pool.connection
 
-    def slower(self, *arguments):
+    def slower(self):
         for _ in range(20):
             pass
-        return original(self, *arguments)
+        return original(self)
 
-    monkeypatch.setattr(Pool, "_borrow", slower)
+    monkeypatch.setattr(Pool, "connection", slower)
     lines, good = guard.judge(guard.count(), before)
 
     assert not good
@@ -243,13 +243,13 @@ def test_a_slower_checkout_is_caught(monkeypatch):
 
 def test_a_longer_return_is_caught(monkeypatch):
     before = guard.count()
-    original = Pool.check_in
+    original = PooledConnection.close
 
-    def slower(self, lease):
+    def slower(self):
         assert all(number >= 0 for number in range(5))
-        original(self, lease)
+        original(self)
 
-    monkeypatch.setattr(Pool, "check_in", slower)
+    monkeypatch.setattr(PooledConnection, "close", slower)
 
     assert not guard.judge(guard.count(), before)[1]
 
