@@ -1,0 +1,6 @@
+"""What is measured: one function each, with a docstring that tells what, in what unit, what is ideal.
+
+Importing this package registers them in `measuring.MEASURES`, in the order of the document.
+"""
+
+from . import cycle, overhead, waiting, growth, blackhole, real, memory, imports  # noqa: F401, I001

@@ -1,0 +1,276 @@
+"""The benchmark program works, and its guard can fail. What it measures is not looked at here."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from dbapi_pool import Pool, PooledConnection
+
+ROOT = Path(__file__).parents[1]
+SERVERS = {"postgresql", "mariadb"}
+
+
+def load(name: str) -> ModuleType:
+    """A module of the benchmarks. Not by `sys.path`: there the checkout would hide the wheel."""
+    if "benchmarks" not in sys.modules:
+        place = ROOT / "benchmarks"
+        spec = importlib.util.spec_from_file_location(
+            "benchmarks", place / "__init__.py", submodule_search_locations=[str(place)]
+        )
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules["benchmarks"] = module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return importlib.import_module(name)
+
+
+load("benchmarks.measures")
+adapters = load("benchmarks.adapters")
+drivers = load("benchmarks.drivers")
+guard = load("benchmarks.guard")
+measuring = load("benchmarks.measuring")
+program = load("benchmarks.__main__")
+losses = load("benchmarks.losses")
+plot = load("benchmarks.plot")
+report = load("benchmarks.report")
+targets = load("benchmarks.targets")
+waiting = load("benchmarks.measures.waiting")
+cycle = load("benchmarks.measures.cycle")
+
+DOCUMENT = (ROOT / "docs/performance.md").read_text("utf-8")
+OURS = "dbapi_pool Pool"
+
+
+def measured(name):
+    return measuring.MEASURES[name].run(measuring.Run("tiny"))
+
+
+def marked(name):
+    return pytest.param(name, marks=pytest.mark.servers) if name in SERVERS else name
+
+
+# -- the measures -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [marked(name) for name in measuring.MEASURES])
+def test_every_measure_works_says_what_it_is_and_has_a_place_in_the_document(name):
+    result = measured(name)
+    if not result.rows:
+        pytest.skip(f"nothing to measure: {result.skipped}")
+
+    assert any(OURS in str(row) or "import" in str(row) for row in result.rows)
+    assert "Ideal:" in result.text
+    anew = report.written(DOCUMENT, {name: report.section(result)})
+    assert report.section(result) in anew
+
+
+def test_a_peer_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setattr(adapters.SQLAlchemy, "needs", ("no_such_module",))
+
+    result = measured("cycle")
+
+    assert result.skipped["SQLAlchemy QueuePool"] == "not installed: no_such_module"
+    assert "SQLAlchemy QueuePool (not installed: no_such_module)" in report.section(result)
+
+
+def test_only_the_chosen_pools_are_measured():
+    result = measuring.MEASURES["cycle"].run(measuring.Run("tiny", ["lifoqueue", "deque"]))
+
+    assert [row["pool"] for row in result.rows] == ["LifoQueue recipe", "bare deque"]
+
+
+def test_the_work_of_a_pool_is_what_the_driver_saw():
+    assert cycle.work_of(adapters.LifoQueueRecipe, "cycles") == "1 rollback"
+    assert cycle.work_of(adapters.OurPool, "cycles") == "nothing"
+    assert cycle.work_of(adapters.OurPool, "statements") == "1 rollback"
+    assert " statement, " in cycle.work_of(adapters.OurPoolPinging, "cycles")
+
+
+def test_threads_that_get_nothing_are_starved():
+    seen = waiting.Seen([100, 100, 0, 0], [[], [], [], []])
+
+    assert (seen.jain, seen.starved) == (0.5, 2)
+
+
+def test_rounds_go_by_turns():
+    turns = []
+
+    measuring.by_turns({"a": lambda n: turns.append("a"), "b": lambda n: turns.append("b")}, 3)
+
+    assert turns[-6:] == ["a", "b"] * 3
+
+
+def test_an_exception_in_a_thread_is_raised():
+    def work(number):
+        raise KeyError(number)
+
+    with pytest.raises(KeyError):
+        measuring.at_once(2, work)
+
+
+# -- what becomes of it ------------------------------------------------------------------------------
+
+
+def result_of(name, rows):
+    return measuring.Result(name, name, "What it is. Ideal: 1.", rows, {}, 0.0)
+
+
+def test_a_target_that_is_not_met_says_so_with_its_figure():
+    rows = [{"pool": OURS, "idle ns": 500}, {"pool": "DBUtils", "idle ns": 1000}]
+
+    [row] = targets.table({"cycle": result_of("cycle", rows)})
+
+    assert (row["seen"], row["met"]) == ("0.50 (500 to 1,000 ns)", "**no**")
+
+
+def test_a_target_that_is_met_says_so_and_the_best_peer_is_the_one_compared_with():
+    column = "select 1/s, 16 thr."
+    rows = [
+        {"driver": "psycopg2", "pool": "no pool: private connections", column: 9000},
+        {"driver": "psycopg2", "pool": OURS, column: 3000},
+        {"driver": "psycopg2", "pool": "dbapi_pool PooledDB", column: 9000},
+        {"driver": "psycopg2", "pool": "slow", column: 1000},
+        {"driver": "psycopg2", "pool": "quick", column: 2000},
+        {"driver": "psycopg", "pool": "other driver", column: 9000},
+    ]
+
+    [row] = targets.table({"postgresql": result_of("postgresql", rows)})
+
+    assert (row["seen"], row["met"]) == ("1.50 (3,000 to 2,000 of quick)", "yes")
+
+
+def test_a_pool_that_is_better_is_named_and_one_that_is_about_as_good_is_not():
+    rows = [
+        {"pool": OURS, "idle ns": 1000},
+        {"pool": "bare deque", "idle ns": 50},
+        {"pool": "LifoQueue recipe", "idle ns": 700},
+        {"pool": "psycopg2.pool + semaphore", "idle ns": 900},
+        {"pool": "DBUtils", "idle ns": 990},
+        {"pool": "dbapi_pool PooledDB", "idle ns": 1},
+    ]
+
+    [row] = losses.table({"cycle": result_of("cycle", rows)})
+
+    assert row["better"] == "LifoQueue recipe 700, psycopg2.pool + semaphore 900"
+
+
+def test_nothing_is_lost_where_more_is_better_and_ours_is_most():
+    rows = [{"pool": OURS, "of ideal": 1.0}, {"pool": "DBUtils", "of ideal": 0.12}]
+
+    assert losses.table({"round trips at once": result_of("round trips at once", rows)}) == []
+
+
+def test_figures_survive_json_and_are_written_between_the_marks(tmp_path):
+    figures, document = tmp_path / "figures.json", tmp_path / "performance.md"
+    document.write_text(DOCUMENT, "utf-8")
+
+    program.main(["--tiny", "--only", "sizes", "--pools", "deque", "--json", str(figures)])
+    program.main(["--from", str(figures), "--write", str(document)])
+
+    begin, end = "<!-- generated: sizes -->", "<!-- end of sizes -->"
+    before, _, after = document.read_text("utf-8").partition(begin)
+    part, _, after = after.partition(end)
+    assert "| bare deque |" in part
+    untouched = DOCUMENT.partition(end)[2]
+    assert after == untouched
+
+
+def test_a_measure_that_does_not_exist_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        program.main(["--only", "no such"])
+
+    assert "no such measure: no such" in capsys.readouterr().err
+
+
+def test_the_picture_is_the_same_for_the_same_results(tmp_path):
+    pytest.importorskip("matplotlib", reason="only the picture needs it")
+    rows = [{"pool": OURS, "idle ns": 1000}, {"pool": "DBUtils", "idle ns": 2000}]
+    results = {"cycle": result_of("cycle", rows)}
+
+    for name in ("one.svg", "other.svg"):
+        plot.draw(results, tmp_path / name)
+
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "other.svg").read_bytes()
+    assert "2,000" in (tmp_path / "one.svg").read_text("utf-8")
+
+
+def test_the_document_has_every_generated_part():
+    result = result_of("any", [])
+    names = ["conditions", "targets", "losses", *measuring.MEASURES]
+
+    assert report.written(DOCUMENT, dict.fromkeys(names, report.section(result)))
+
+
+# -- the guard --------------------------------------------------------------------------------------
+
+
+def test_the_common_path_has_not_become_longer():
+    known = guard.stored().get(guard.python())
+    if known is None:
+        pytest.skip(f"no bytecodes are stored for Python {guard.python()}")
+
+    lines, good = guard.judge(guard.count(), known)
+
+    assert good, "\n".join([*lines, "justified? python -m benchmarks.guard --store"])
+
+
+def test_the_guard_counts_the_same_each_time():
+    assert guard.count() == guard.count()
+
+
+def test_a_slower_checkout_is_caught(monkeypatch):
+    before = guard.count()
+    original = Pool.connection
+
+    def slower(self):
+        for _ in range(20):
+            pass
+        return original(self)
+
+    monkeypatch.setattr(Pool, "connection", slower)
+    lines, good = guard.judge(guard.count(), before)
+
+    assert not good
+    assert "idle: stored" in lines[0]
+    assert "MORE THAN +10%" in lines[0]
+
+
+def test_a_longer_return_is_caught(monkeypatch):
+    before = guard.count()
+    original = PooledConnection.close
+
+    def slower(self):
+        assert all(number >= 0 for number in range(5))
+        original(self)
+
+    monkeypatch.setattr(PooledConnection, "close", slower)
+
+    assert not guard.judge(guard.count(), before)[1]
+
+
+def test_a_growth_within_the_tolerance_passes_and_a_gain_is_mentioned():
+    lines, good = guard.judge({"idle": 109, "with block": 50}, {"idle": 100, "with block": 100})
+
+    assert good
+    assert lines[0] == "idle: stored 100, now 109 (+9.0%)"
+    assert lines[1].startswith("with block: stored 100, now 50 (-50.0%)  less")
+
+
+def test_a_cycle_of_which_nothing_is_stored_fails():
+    assert guard.judge({"idle": 100}, {}) == (["idle: nothing stored, now 100"], False)
+
+
+def test_the_guard_stores_by_python(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(guard, "STORED", tmp_path / "guard.json")
+
+    assert guard.main(["--store"]) == 0
+    assert guard.main([]) == 0
+
+    assert list(guard.stored()) == [guard.python()]
+    assert "(+0.0%)" in capsys.readouterr().out
