@@ -5,12 +5,15 @@ Works on one connection that nobody else has. It must never know the pool, a loc
 
 from __future__ import annotations
 
-from typing import Any
-
 from .cursors import bury
-from .drivers.base import Driver
 from .member import Member, Work
-from .options import Reset, Setup
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .drivers.base import Driver
+    from .options import Reset, Setup
 
 BROKEN = "broken"
 BUSY = "busy"
@@ -33,7 +36,7 @@ class Cleaner:
     """How the connections of one pool are cleaned."""
 
     def __init__(self, driver: Driver, reset: Reset, setup: Setup) -> None:
-        self._driver = driver
+        self.driver = driver
         self._reset = reset
         self._setup = setup
 
@@ -51,7 +54,7 @@ class Cleaner:
                 return BROKEN
             return None if self._reset == "none" else self._restore(member, work)
         except Exception as exc:
-            return BROKEN if self._driver.is_disconnect(exc, member.conn) else UNCLEAN
+            return BROKEN if self.driver.is_disconnect(exc, member.conn) else UNCLEAN
 
     @staticmethod
     def _close_cursors(work: Work) -> None:
@@ -64,9 +67,10 @@ class Cleaner:
                 work.broken = True
 
     def _restore(self, member: Member, work: Work) -> str | None:
-        driver = self._driver
+        driver = self.driver
         conn = member.conn
-        if self._needs_rollback(conn, work):
+        heard = self._needs_rollback(conn, work)
+        if heard:
             driver.rollback(conn)
         if self._reset != "transaction" and (work.session or self._reset == "always"):
             if not driver.reset_session(conn, member.snapshot):
@@ -74,13 +78,14 @@ class Cleaner:
             run_setup(driver, conn, self._setup)
             work.attributes = True
         if work.attributes:
-            if type(driver).restore is Driver.restore:
+            if not driver._overrides("restore"):
                 return SESSION
             driver.restore(conn, member.snapshot)
-        return None if driver.is_alive(conn) else BROKEN
+        # Who has just answered is alive.
+        return None if heard or driver.is_alive(conn) else BROKEN
 
     def _needs_rollback(self, conn: Any, work: Work) -> bool:
-        open_ = self._driver.in_transaction(conn)
+        open_ = self.driver.in_transaction(conn)
         if open_ is None or work.session:
             return work.pending or bool(open_)
         return open_

@@ -10,18 +10,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NoReturn
 
 from .fences import failed, fence_result
 from .member import CALL, Work
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
     from .handles import PooledConnection
 
 _WITH_SQL = ("execute", "executemany")
 _UNSEEN = ("executescript", "callproc", "copy_from", "copy_to")
 _RESULT_OF_SQL = ("copy", "copy_expert", "stream")  # the first argument is the statement
 _FETCH = ("fetchone", "fetchmany", "fetchall", "nextset", "scroll")
+_NOT_GIVEN: Any = object()
 _REFUSED = (
     *_WITH_SQL, *_UNSEEN, *_RESULT_OF_SQL, *_FETCH, "__next__", "__iter__", "__enter__"
 )  # fmt: skip
@@ -47,9 +50,10 @@ def pooled_cursor_class(cls: type) -> type:
         "__slots__": slots,
         "__doc__": cls.__doc__,
         "__module__": cls.__module__,
-        "__getattr__": _missing(getattr(cls, "__getattr__", None)),
         "__reduce_ex__": _refuse_copy,  # one would not be closed with the lease
     }
+    if hasattr(cls, "__getattr__"):
+        body["__getattr__"] = _missing(cls.__getattr__)
     # A plugin's class may do that itself.
     if hasattr(cls, "connection") and not hasattr(cls, "_shows_handle"):
         body["connection"] = property(_connection, doc="The pooled connection it belongs to.")
@@ -77,20 +81,22 @@ def _connection(cursor: Any) -> Any:
     return cursor._handle
 
 
-def _missing(inherited: Callable[[Any, str], Any] | None) -> Callable[[Any, str], Any]:
+def _missing(inherited: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
     def __getattr__(self: Any, name: str) -> Any:
-        if name == "_work":  # the slot is empty
-            if hasattr(self, "_handle"):  # `bury` was here
-                _raise_returned(self._handle)
-            self._work = Work(
-                lambda sql: True
-            )  # a user's `__init__` executes; `cursor()` replaces it
-            return self._work
-        if inherited is not None:
-            return inherited(self, name)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        if name in ("_work", "_handle"):  # an empty slot: not for the user's own method
+            raise AttributeError(name)
+        return inherited(self, name)
 
     return __getattr__
+
+
+def _work_of(cursor: Any) -> Work:
+    """The record of a cursor whose slot for it is empty."""
+    if hasattr(cursor, "_handle"):  # `fence` was here
+        _raise_returned(cursor._handle)
+    # A user's `__init__` executes; `cursor()` replaces it.
+    cursor._work = work = Work(lambda sql: True)
+    return work
 
 
 def _failed(cursor: Any, exc: BaseException) -> None:
@@ -99,20 +105,62 @@ def _failed(cursor: Any, exc: BaseException) -> None:
 
 
 def _noting(name: str, native: Callable[..., Any]) -> Callable[..., Any]:
+    """A method that sends a statement and whose work is noted."""
+    return _noting_two(native) if _takes_two(native) else _noting_any(native)
+
+
+def _takes_two(native: Callable[..., Any]) -> bool:
+    """Whether it takes a statement and parameters for it, by position, and nothing else."""
+    # "($self, sql, parameters=(), /)", where a driver's C code says so. `inspect` reads no more of it,
+    # and would be half of what it takes to import this package.
+    signature = getattr(native, "__text_signature__", None)
+    parameters = signature.strip("()").split(", ") if isinstance(signature, str) else []
+    return len(parameters) == 4 and parameters[0] == "$self" and parameters[-1] == "/"
+
+
+def _noting_two(native: Callable[..., Any]) -> Callable[..., Any]:
+    # The way of every statement of sqlite3, so it is written for speed.
+    @functools.wraps(native)
+    def method(self: Any, sql: Any, params: Any = _NOT_GIVEN, /) -> Any:
+        try:
+            work: Work = self._work
+        except AttributeError:
+            work = _work_of(self)
+        work.pending = True
+        if (type(sql) is not str or sql not in work.harmless) and work.note(sql):
+            work.session = True
+        inside = work.inside
+        inside += CALL
+        try:
+            return native(self, sql) if params is _NOT_GIVEN else native(self, sql, params)
+        except BaseException as exc:
+            _failed(self, exc)
+            raise
+        finally:
+            del inside[-1]
+
+    return method
+
+
+def _noting_any(native: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(native)
     def method(self: Any, sql: Any, *args: Any, **kwargs: Any) -> Any:
-        work: Work = self._work
+        try:
+            work: Work = self._work
+        except AttributeError:
+            work = _work_of(self)
         work.pending = True
-        if work.note(sql):
+        if (type(sql) is not str or sql not in work.harmless) and work.note(sql):
             work.session = True
-        work.inside += CALL
+        inside = work.inside
+        inside += CALL
         try:
             return native(self, sql, *args, **kwargs)
         except BaseException as exc:
             _failed(self, exc)
             raise
         finally:
-            del work.inside[-1]
+            del inside[-1]
 
     return method
 
@@ -120,7 +168,10 @@ def _noting(name: str, native: Callable[..., Any]) -> Callable[..., Any]:
 def _unseen(name: str, native: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(native)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        work: Work = self._work
+        try:
+            work: Work = self._work
+        except AttributeError:
+            work = _work_of(self)
         if name not in _RESULT_OF_SQL or not args or work.note(args[0]):
             work.unseen()
         work.pending = True

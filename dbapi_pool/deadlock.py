@@ -13,11 +13,14 @@ import gc
 import sys
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any
 
 from .ledger import Ledger, Stuck, Waiter
 from .member import NEVER
 from .system import System
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _DOUBT_FIRST = 1.0  # seconds until a doubtful case is looked at again, then twice as many, up to
 _DOUBT_MOST = 16.0

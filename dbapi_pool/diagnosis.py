@@ -6,13 +6,18 @@ Reads the ledger, changes nothing, and never prints an error's text (it may hold
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from .errors import PoolClosed, PoolError, PoolFull
 from .ledger import CHECKING, CLEANING, CLOSING, OPENING, Census, Ledger, Stuck, Waiter
 from .member import line_of
-from .options import Options
-from .stats import Counters, PoolStats
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .counters import Counters
+    from .options import Options
+    from .stats import PoolStats
 
 INSIDE_A_LOCK = (
     "it did not wait, since the garbage collector ran the finalizer that borrows while its thread held"
@@ -20,12 +25,12 @@ INSIDE_A_LOCK = (
 )
 
 
-def picture(name: str, ledger: Ledger, counters: Counters) -> PoolStats:
+def picture(kind: type[PoolStats], name: str, ledger: Ledger, counters: Counters) -> PoolStats:
     """A frozen picture of the pool."""
     census = ledger.census()
     busy = [*census.tasks[CHECKING], *census.tasks[CLEANING], *census.tasks[CLOSING]]
     members = [place.member for place in [*census.idle, *census.lent, *census.orphaned, *busy]]
-    return PoolStats(
+    return kind(
         name=name,
         min_size=ledger.min_size,
         max_size=ledger.max_size,

@@ -9,7 +9,12 @@ from __future__ import annotations
 
 import copy
 from types import ModuleType
-from typing import TypeVar, cast
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    E = TypeVar("E", bound="PoolError")
 
 __all__ = [
     "CommitOutcomeUnknown",
@@ -72,8 +77,6 @@ class PoolSettingError(PoolError, ValueError):
     """A setting was refused at the door; the message names it, its value and what is allowed."""
 
 
-E = TypeVar("E", bound=PoolError)
-
 _made: dict[tuple[type[PoolError], type[BaseException]], type[PoolError]] = {}
 
 
@@ -87,8 +90,8 @@ def for_driver(error: type[E], driver_errors: ModuleType | type | None) -> type[
     base = getattr(driver_errors, error.dbapi_base, None) if error.dbapi_base else None
     if not (isinstance(base, type) and issubclass(base, Exception)):
         return error
-    made = _made.get((error, base)) or _made.setdefault((error, base), _combine(error, base))
-    return cast("type[E]", made)
+    made: Any = _made.get((error, base)) or _made.setdefault((error, base), _combine(error, base))
+    return made  # type: ignore[no-any-return]
 
 
 def replica(error: BaseException) -> BaseException:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from types import MethodType, ModuleType
-from typing import TYPE_CHECKING, Any
 
 from .errors import ConnectionReturned
 from .member import CALL, Work
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .handles import PooledConnection
 
 PLAIN = (int, float, complex, str, bytes, bool, type(None), type, ModuleType)

@@ -10,21 +10,21 @@ import functools
 import os
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from .cursors import fence
 from .errors import ConnectionReturned
-from .events import log
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, NoReturn, Protocol
+
     from .drivers.base import Driver
     from .member import Member
 
+    class Forkable(Protocol):
+        """What a pool offers here."""
 
-class Forkable(Protocol):
-    """What a pool offers here."""
-
-    def _after_fork(self) -> None: ...
+        def _after_fork(self) -> None: ...
 
 
 _pools: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -53,6 +53,8 @@ def _try(act: Callable[[], object]) -> None:
     try:
         act()
     except Exception as exc:
+        from .events import log  # not before there is a pool: it imports logging
+
         log.warning("after a fork, a connection was not cut off whole: %s", type(exc).__name__)
 
 

@@ -1,7 +1,9 @@
 """What a borrower holds: `PooledConnection`, a fence around the driver's connection.
 
-It forwards everything to the driver's connection while the lease lasts, and nothing afterwards: on
-return its one slot is emptied, and every later use finds that out without a check on the way.
+It forwards everything to the driver's connection while the lease lasts, and nothing afterwards. It
+holds its lease by a tether, a list of one, and who takes the lease off it returns the connection:
+`list.pop` is atomic everywhere, while two threads may both empty one slot on free-threaded builds
+(3.13, CPython issue 146270). Every later use finds the tether empty.
 It notes what was done, so that the return path cleans no more than it must. It knows the pool only
 as the `Desk` that its lease leads to.
 """
@@ -11,33 +13,35 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from .cursors import CursorProxy, fence, pooled_cursor_class
 from .errors import ConnectionReturned, for_driver
 from .fences import PLAIN, failed, fence_result
 from .member import CALL, Member, Work
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, NoReturn, Protocol
+
     from .drivers.base import Driver
     from .ledger import Lease
+
+    class Desk(Protocol):
+        """What a handle asks of the pool that lent it."""
+
+        @property
+        def driver(self) -> Driver: ...
+        def begin_work(self, member: Member) -> Work: ...
+        def check_in(self, lease: Lease) -> None: ...
+        def discard(self, lease: Lease, reason: str) -> None: ...
+        def release(self, lease: Lease) -> Any: ...
+        def failed(self, lease: Lease, exc: BaseException) -> None: ...
+
 
 PEP249_ERRORS = (
     "Warning", "Error", "InterfaceError", "DatabaseError", "DataError", "OperationalError",
     "IntegrityError", "InternalError", "ProgrammingError", "NotSupportedError",
 )  # fmt: skip
-
-
-class Desk(Protocol):
-    """What a handle asks of the pool that lent it."""
-
-    @property
-    def driver(self) -> Driver: ...
-    def begin_work(self, member: Member) -> Work: ...
-    def check_in(self, lease: Lease) -> None: ...
-    def discard(self, lease: Lease, reason: str) -> None: ...
-    def release(self, lease: Lease) -> Any: ...
-    def failed(self, lease: Lease, exc: BaseException) -> None: ...
 
 
 class PooledConnection:
@@ -50,9 +54,9 @@ class PooledConnection:
     As a context manager it commits on success, rolls back on an exception, and always returns.
     """
 
-    __slots__ = ("__weakref__", "_lease")
+    __slots__ = ("__weakref__", "_tether")
 
-    _lease: Lease
+    _tether: list[Lease]
     _gone: type[ConnectionReturned] = ConnectionReturned
     _connection_class: type = object
 
@@ -64,28 +68,28 @@ class PooledConnection:
         Open cursors are closed, an open transaction is rolled back, the session is cleaned as
         `reset` says. If that fails the connection is thrown away; this never raises for it.
         """
-        try:  # as `_surrender`, spelt out: this is the common path
-            lease = _peek(self)
-            ticket = lease.ticket
-            _empty(self)
-            ticket.pop()
-        except (AttributeError, IndexError):
+        try:
+            lease = self._tether.pop()
+        except IndexError:
             return
         lease.pool.check_in(lease)
 
     def invalidate(self) -> None:
         """Throw the connection away instead of giving it back; it is closed, not cleaned."""
-        lease = _surrender(self)
-        if lease is not None:
-            lease.pool.discard(lease, "invalidated")
+        try:
+            lease = self._tether.pop()
+        except IndexError:
+            return
+        lease.pool.discard(lease, "invalidated")
 
     def detach(self) -> Any:
         """Take the driver's connection out of the pool and return it: it is the caller's to close.
 
         The pool forgets it, and may open another in its place. This handle is dead afterwards.
         """
-        lease = _surrender(self)
-        if lease is None:
+        try:
+            lease = self._tether.pop()
+        except IndexError:
             _raise_returned(self)
         return lease.pool.release(lease)
 
@@ -97,7 +101,7 @@ class PooledConnection:
         """
         lease = self._lease
         _work_of(self, lease).unseen()
-        return lease.member.conn
+        return _member_of(self, lease).conn
 
     def __enter__(self) -> PooledConnection:
         self._lease  # noqa: B018  (raises if it was returned)
@@ -110,9 +114,10 @@ class PooledConnection:
         trace: TracebackType | None,
     ) -> None:
         try:
-            if kind is None and not _is_returned(self):
-                work = self._lease.member.work
-                if work is not None and work.pending and _may_be_open(self._lease, work):
+            if kind is None and not is_returned(self):
+                member = _member_of(self, self._lease)
+                work = member.work
+                if work is not None and work.pending and _may_be_open(member, work):
                     self.commit()
         finally:
             self.close()
@@ -121,23 +126,26 @@ class PooledConnection:
 
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
         """A cursor of the driver's own kind (arguments as the driver's), dead after the return."""
-        lease = self._lease
-        member = lease.member
-        work = _work_of(self, lease)
         try:
-            cursor = lease.pool.driver.open_cursor(member.conn, pooled_cursor_class, args, kwargs)
+            lease = self._tether[0]
+        except IndexError:
+            _raise_returned(self)
+        work = _work_of(self, lease)
+        member = _member_of(self, lease)
+        try:
+            cursor = member.driver.open_cursor(member.conn, pooled_cursor_class, args, kwargs)
             if cursor is None:
-                proxy = CursorProxy(self, work, member.conn.cursor(*args, **kwargs))
-                return _still_lent(self, proxy)
+                cursor = CursorProxy(self, work, member.conn.cursor(*args, **kwargs))
+            else:
+                cursor._handle = self
+                cursor._work = work
+                work.track(cursor)
+                if not cursor._of_driver:
+                    work.unseen()
         except BaseException as exc:
             failed(self, exc)
             raise
-        cursor._handle = self
-        cursor._work = work
-        work.track(cursor)
-        if not cursor._of_driver:
-            work.unseen()
-        return _still_lent(self, cursor)
+        return cursor if self._tether else _too_late(self, cursor)
 
     def commit(self) -> None:
         """Commit the transaction."""
@@ -147,13 +155,14 @@ class PooledConnection:
         """Roll the transaction back."""
         self._end(_roll_back)
 
-    def _end(self, act: Callable[[Lease, Work], None]) -> None:
+    def _end(self, act: Callable[[Member, Work], None]) -> None:
         lease = self._lease
         work = _work_of(self, lease)
+        member = _member_of(self, lease)
         work.inside += CALL
         try:
             self._lease  # noqa: B018  (see `_work_of`)
-            act(lease, work)
+            act(member, work)
         except BaseException as exc:
             failed(self, exc)
             raise
@@ -161,20 +170,27 @@ class PooledConnection:
             del work.inside[-1]
         work.pending = False
 
+    @property
+    def _lease(self) -> Lease:
+        """Raises `_gone` if it was returned."""
+        try:
+            return self._tether[0]
+        except IndexError:
+            _raise_returned(self)
+
     # -- everything else is the driver's ----------------------------------------------------------
 
     def __getattr__(self, name: str) -> Any:
-        if name == "_lease":  # the slot is empty
-            _raise_returned(self)
-        if name in ("closed", "open") and _is_returned(self):
+        if name in ("closed", "open") and is_returned(self):
             if hasattr(self._connection_class, name):
                 return name == "closed"
         lease = self._lease
-        conn = lease.member.conn
+        member = _member_of(self, lease)
+        conn = member.conn
         value = getattr(conn, name)
         if value is conn:  # psycopg's `connection`
             return self
-        known = name in lease.pool.driver.harmless
+        known = name in member.driver.harmless
         if _is_method(conn, name, value):
             return FencedCall(self, name, known)
         if not known and not isinstance(value, PLAIN):
@@ -184,19 +200,19 @@ class PooledConnection:
     def __setattr__(self, name: str, value: Any) -> None:
         lease = self._lease
         _work_of(self, lease).attributes = True
-        setattr(lease.member.conn, name, value)
+        setattr(_member_of(self, lease).conn, name, value)
 
     def __delattr__(self, name: str) -> None:
         lease = self._lease
         _work_of(self, lease).attributes = True
-        delattr(lease.member.conn, name)
+        delattr(_member_of(self, lease).conn, name)
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise TypeError("a borrowed connection cannot be copied or pickled")
 
     def __dir__(self) -> list[str]:
         names = set(dir(type(self)))  # not of `__class__`, which is the driver's
-        if not _is_returned(self):
+        if not is_returned(self):
             names.update(dir(self._lease.member.conn))
         return sorted(names)
 
@@ -206,49 +222,26 @@ class PooledConnection:
         return self._connection_class
 
     def __repr__(self) -> str:
-        state = "returned" if _is_returned(self) else f"lent by {self._lease.pool!r}"
+        state = "returned" if is_returned(self) else f"lent by {self._lease.pool!r}"
         kind = self._connection_class
         return f"<pooled {kind.__module__}.{kind.__qualname__}, {state}>"
 
 
-_slot = vars(PooledConnection)["_lease"]
-_bind: Callable[[PooledConnection, Lease], None] = _slot.__set__
-_peek: Callable[[PooledConnection], Lease] = _slot.__get__
-_empty: Callable[[PooledConnection], None] = _slot.__delete__
-_new = object.__new__
+# Past `__setattr__`, which is the driver's.
+_tie: Callable[[PooledConnection, list[Lease]], None] = vars(PooledConnection)["_tether"].__set__
 
 
 def lend(lease: Lease) -> PooledConnection:
     """A handle on a leased member."""
-    handle: PooledConnection = _new(lease.member.handle_class)
-    lease.ticket = [None]
-    _bind(handle, lease)
+    kind = lease.member.handle_class
+    handle: PooledConnection = kind()
+    _tie(handle, [lease])
     return handle
 
 
-def _surrender(handle: PooledConnection) -> Lease | None:
-    """Take the lease out of the handle; None if it is gone. One caller wins.
-
-    That is who pops the ticket, since `list.pop` is atomic everywhere, while on free-threaded builds
-    (3.13, CPython issue 146270) two threads may both empty one slot. The order makes it this
-    borrowing's ticket: who finds the slot full after reading the ticket, has not read a later one.
-    """
-    try:
-        lease = _peek(handle)
-        ticket = lease.ticket
-        _empty(handle)
-        ticket.pop()
-    except (AttributeError, IndexError):
-        return None
-    return lease
-
-
-def _is_returned(handle: PooledConnection) -> bool:
-    try:
-        _peek(handle)
-    except AttributeError:
-        return True
-    return False
+def is_returned(handle: PooledConnection) -> bool:
+    """Whether it was given back."""
+    return not handle._tether
 
 
 def _raise_returned(handle: PooledConnection) -> NoReturn:
@@ -273,31 +266,37 @@ def _work_of(handle: PooledConnection, lease: Lease) -> Work:
     return pool.begin_work(member)  # type: ignore[no-any-return]
 
 
-def _still_lent(handle: PooledConnection, cursor: Any) -> Any:
-    """A new cursor, if the handle was not returned meanwhile: that has not seen it."""
-    if _is_returned(handle):
-        fence(cursor)
+def _member_of(handle: PooledConnection, lease: Lease) -> Member:
+    """Its member, which is gone if another thread returns it at this moment."""
+    member: Member | None = lease.member
+    if member is None:
         _raise_returned(handle)
-    return cursor
+    return member
 
 
-def _commit(lease: Lease, work: Work) -> None:
+def _too_late(handle: PooledConnection, cursor: Any) -> Any:
+    """A cursor was made while another thread returned the handle: that has not seen it."""
+    fence(cursor)
+    _raise_returned(handle)
+
+
+def _commit(member: Member, work: Work) -> None:
     work.check()
-    lease.pool.driver.commit(lease.member.conn)
+    member.driver.commit(member.conn)
 
 
-def _roll_back(lease: Lease, work: Work) -> None:
-    lease.pool.driver.rollback(lease.member.conn)
+def _roll_back(member: Member, work: Work) -> None:
+    member.driver.rollback(member.conn)
     work.begin_anew()
 
 
-def _may_be_open(lease: Lease, work: Work) -> bool:
+def _may_be_open(member: Member, work: Work) -> bool:
     """Whether there may be a transaction to commit: in autocommit mode it would be a round trip for
     nothing."""
     if work.session or work.lost is not None:
         return True
     try:
-        return lease.pool.driver.in_transaction(lease.member.conn) is not False
+        return member.driver.in_transaction(member.conn) is not False
     except Exception:
         return True
 
@@ -323,8 +322,8 @@ class FencedCall:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         lease = self._handle._lease
-        conn = lease.member.conn
         work = _work_of(self._handle, lease)
+        conn = _member_of(self._handle, lease).conn
         work.pending = True
         if not self._harmless:
             work.unseen()
@@ -342,7 +341,8 @@ class FencedCall:
         return _fence_result(self._handle, work, result)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(getattr(self._handle._lease.member.conn, self._name), name)
+        handle = self._handle
+        return getattr(getattr(_member_of(handle, handle._lease).conn, self._name), name)
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise TypeError("a method of a borrowed connection cannot be copied or pickled")

@@ -10,18 +10,21 @@ from __future__ import annotations
 import _thread
 import atexit
 import weakref
-from typing import Protocol
 
 from .system import REAL, System, threads
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Endable(Protocol):
+        """What a pool offers here."""
+
+        def _end_threads(self) -> None: ...
+
+
 _PATIENCE = 5.0  # seconds that connects, pings and closes under way get to come back
 _LOOK_AGAIN = 0.001
-
-
-class Endable(Protocol):
-    """What a pool offers here."""
-
-    def _end_threads(self) -> None: ...
 
 
 _pools: weakref.WeakSet[Endable] = weakref.WeakSet()

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
+from .counters import Counters
 from .crew import Crew
 from .drivers.base import Driver
 from .errors import PoolError, PoolTimeout, replica
@@ -34,7 +35,6 @@ from .ledger import (
 from .member import AT_ONCE, NEVER, Member, line_of
 from .options import Options
 from .source import Source
-from .stats import Counters
 from .system import Signal, System
 
 BACKOFF_FIRST = 0.05
@@ -81,6 +81,9 @@ class Keeper:
         self.events: Events | None = None
         self.last_error: BaseException | None = None  # of the last connect, while connects fail
         self._failures = 0
+        # Connections opened since nobody waited. A spike is mostly over before the first is open; where
+        # it is not, twice as many are opened at a time, and so on.
+        self._grown = 0
         self._retry_at = AT_ONCE
         self._searched = AT_ONCE
         self._crew = Crew(lock, system, _HANDS, f"{name} hands")
@@ -140,8 +143,10 @@ class Keeper:
         now = self._system.monotonic()
         if now < self._retry_at:
             return None
+        if not self._ledger.waiters:
+            self._grown = 0
         stuck = now - self._options.ping_timeout
-        return self._ledger.claim(stuck, single=self._failures > 0)
+        return self._ledger.claim(stuck, single=self._failures > 0, step=1 + self._grown)
 
     def _opener(self, lease: Lease | None) -> None:
         """An opener thread: open while more is wanted."""
@@ -154,8 +159,11 @@ class Keeper:
                 lease = None
                 self._tell_waiters(exc)
             else:
+                self._grown += 1
                 self.give(lease)
                 lease = self._claim()
+                if lease is not None:
+                    self._wish_if_possible()  # twice as many as before
         self._wish_if_possible()
 
     def open(self, lease: Lease) -> None:
@@ -248,11 +256,14 @@ class Keeper:
 
     def put(self, lease: Lease) -> None:
         """A clean member is free."""
-        ledger = self._ledger
-        ledger.idle.append(lease)
-        if ledger.waiters or ledger.gate is not OPEN:
-            del lease  # it may be somebody else's by now, or in `settle`'s answer
-            self.retire_all(ledger.settle(), "closed")
+        self._ledger.idle.append(lease)
+        del lease  # it may be somebody else's by now, or in `settle`'s answer
+        if self._ledger.waiters or self._ledger.gate is not OPEN:
+            self.settle()
+
+    def settle(self) -> None:
+        """After something was appended to `idle`, and somebody waits, or the gate is not open."""
+        self.retire_all(self._ledger.settle(), "closed")
 
     def check(self, lease: Lease) -> None:
         """Ping a member in the background, then put it or retire it."""

@@ -18,14 +18,14 @@ and then looks at `waiters`. Whoever comes second sees the other.
 make it so (its documentation: "Thread safety guarantees"):
 
 * `deque`: `append`, `pop`, `remove`, `len`, an index. The common path, and `_take`: one wins.
-* `list`: `append`, `remove`, `pop`, `+= (x,)`, `del x[-1]`, replacing a slice, a copy. `Lease.ticket`
-  (one returns), `wishes`, `Work.inside`, `Work.cursors`.
+* `list`: `append`, `remove`, `pop`, `+= (x,)`, `del x[-1]`, replacing a slice, a copy. A handle's
+  tether (one returns), `wishes`, `Work.inside`, `Work.cursors`.
 * Loading and storing an attribute: all see the old or the new. `place.task`, `member.doom`, `gate`.
 * Calling a weak reference: the lease, kept alive from then on, or None.
 * `Signal.set` from several threads at once.
 
 Not atomic, and so used by one owner or under a lock only: `x += 1` (`member.uses`, by the borrower;
-`stats.Counters`, under its lock), any look followed by a store (`place.ref`, under this one), walking
+`Counters`, under its lock), any look followed by a store (`place.ref`, under this one), walking
 through a deque (`snapshot`), and emptying a slot: on free-threaded 3.13 two threads may both succeed.
 Two failures at once may count as one for the keeper, whose next attempt is then made sooner. Two
 drains may not, so `generation` is no number: each stores an object of its own, and an opener that
@@ -41,13 +41,22 @@ import itertools
 import weakref
 from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
 
 from .errors import PoolClosed, PoolError, PoolFull, PoolTimeout, replica
 
-T = TypeVar("T")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from typing import Any, Protocol, TypeVar
+
+    T = TypeVar("T")
+
+    class SignalLike(Protocol):
+        """What a waiter sleeps on; see `system.Signal`."""
+
+        def set(self) -> None: ...
+        def wait(self, timeout: float | None = None) -> bool: ...
+
 
 OPEN = None
 SUSPENDED = "suspended"
@@ -59,13 +68,6 @@ CLEANING = "cleaning"
 CLOSING = "closing"
 
 NOT_YET = float("inf")
-
-
-class SignalLike(Protocol):
-    """What a waiter sleeps on; see `system.Signal`."""
-
-    def set(self) -> None: ...
-    def wait(self, timeout: float | None = None) -> bool: ...
 
 
 def snapshot(things: deque[T]) -> list[T]:
@@ -105,13 +107,12 @@ class Place:
 class Lease:
     """The right to use one place. Whoever holds it, owns it; dropped, it is found again."""
 
-    __slots__ = ("__weakref__", "member", "place", "pool", "ticket")
+    __slots__ = ("__weakref__", "member", "place", "pool")
 
     def __init__(self, place: Place) -> None:
         self.place = place
         self.member = place.member
         self.pool: Any = None  # set while lent, so that a borrowed connection keeps its pool
-        self.ticket: list[None] = []  # new for each borrowing: who takes what is in it, returns it
 
 
 class Waiter:
@@ -182,16 +183,16 @@ class Wish:
         self.count = count
 
 
-@dataclass(slots=True)
 class Census:
     """Every occupied place, by what is being done with it; one moment's view."""
 
-    idle: list[Place] = field(default_factory=list)
-    lent: list[Place] = field(default_factory=list)
-    tasks: dict[str, list[Place]] = field(
-        default_factory=lambda: {OPENING: [], CHECKING: [], CLEANING: [], CLOSING: []}
-    )
-    orphaned: list[Place] = field(default_factory=list)
+    __slots__ = ("idle", "lent", "orphaned", "tasks")
+
+    def __init__(self) -> None:
+        self.idle: list[Place] = []
+        self.lent: list[Place] = []
+        self.tasks: dict[str, list[Place]] = {OPENING: [], CHECKING: [], CLEANING: [], CLOSING: []}
+        self.orphaned: list[Place] = []
 
     @property
     def occupied(self) -> int:
@@ -261,6 +262,8 @@ class Ledger:
         """Why it may not stand in line. Caller holds the lock."""
         if self.gate is CLOSED:
             return PoolClosed
+        if waiter.patient and max_waiting is None:
+            return None
         lent = len(self._census().lent) if self.gate is OPEN else self.max_size
         ahead = len(self.waiters) - max(self.max_size - lent, 0)
         if ahead >= 0 and not waiter.patient:
@@ -271,10 +274,15 @@ class Ledger:
 
     def stuck(self, waiter: Waiter) -> list[Stuck]:
         """Every lent member, if each was borrowed by a thread that waits in this line, and `waiter`
-        still waits: unless one was passed on to another thread, nobody will ever be served. Else an
-        empty list."""
+        still waits: unless one was passed on to another thread, nobody will ever be served. Else, and
+        to a thread that has borrowed none of them, an empty list: its waiting changes nothing."""
         with self._lock:
-            return self._stuck(waiter)
+            return self._stuck(waiter) if self._has_borrowed(waiter.thread) else []
+
+    def _has_borrowed(self, thread: int) -> bool:
+        """Caller holds the lock."""
+        members = [place.member for place in self.places]
+        return any(member is not None and member.thread == thread for member in members)
 
     def leave_stuck(self, waiter: Waiter, before: list[Stuck]) -> list[Stuck]:
         """As `stuck`, if that is still as it was `before`; `waiter` leaves the line then: so only one
@@ -397,7 +405,7 @@ class Ledger:
         """
         with self._lock:
             self._serve()
-        return self.take_idle(lambda member: self.gate is CLOSED)
+        return self.take_idle(lambda member: True) if self.gate is CLOSED else []
 
     def take_idle(self, wanted: Callable[[Any], object], most: int | None = None) -> list[Lease]:
         """Take idle leases, longest idle first, whose member is `wanted`; they are the caller's."""
@@ -425,15 +433,16 @@ class Ledger:
             return False
         return True
 
-    def claim(self, stuck: float, *, single: bool = False) -> Lease | None:
+    def claim(self, stuck: float, *, single: bool = False, step: int = 1) -> Lease | None:
         """A lease on an empty place, for an opener; None if no further connection is wanted.
 
-        Wanted is one for each waiter that nothing is on its way to, and whatever `floor` lacks;
-        with `single`, at most one at a time. What began before the time `stuck` (opening, checking,
-        cleaning) is not relied upon.
+        Wanted is one for each waiter that nothing is on its way to, and whatever `floor` lacks; with
+        `single`, at most one at a time. Where some are open already, those who wait may soon get one
+        of these: then at most `step` at a time are opened for them. What began before the time
+        `stuck` (opening, checking, cleaning) is not relied upon.
         """
         with self._lock:
-            if self.gate is not OPEN:
+            if self.gate is not OPEN or not self._has_room():
                 return None
             census = self._census()
             opening, checking, cleaning = (
@@ -441,11 +450,17 @@ class Ledger:
                 for task in (OPENING, CHECKING, CLEANING)
             )
             coming = opening + checking + cleaning
-            if len(self.waiters) <= coming and census.open + opening >= self.floor():
-                return None
             if single and opening:
                 return None
+            if census.open + opening >= self.floor():
+                if len(self.waiters) <= coming or (census.open and opening >= step):
+                    return None
             return self._vacancy()
+
+    def _has_room(self) -> bool:
+        """Whether another connection could be opened. Caller holds the lock."""
+        occupied = [p for p in self.places if p.member is not None or p.ref() is not None]
+        return len(occupied) < self.max_size
 
     def floor(self) -> int:
         """How many connections shall be open at least, now."""

@@ -6,11 +6,14 @@ A leaf: plain records. They must never call a driver, nor know a lock or a clock
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from types import CodeType
-from typing import Any, NoReturn, TypeVar
 
-T = TypeVar("T")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn, TypeVar
+
+    T = TypeVar("T")
 
 Site = tuple[CodeType, int]
 """Where a connection was borrowed: code object and offset. Cheap to take, turned into text later."""
@@ -33,6 +36,7 @@ class Member:
         "code",
         "conn",
         "doom",
+        "driver",
         "due",
         "expires",
         "handle_class",
@@ -47,8 +51,11 @@ class Member:
         "work",
     )
 
-    def __init__(self, conn: Any, handle_class: type, snapshot: Any, now: float) -> None:
+    def __init__(
+        self, conn: Any, handle_class: type, snapshot: Any, now: float, driver: Any = None
+    ) -> None:
         self.conn = conn
+        self.driver = driver  # what the pool knows about it, for the handle
         self.handle_class = handle_class
         self.alive: Callable[[Any], bool] | None = None  # the driver's `is_alive`, if it has one
         self.snapshot = snapshot
@@ -78,11 +85,14 @@ class Work:
     """What must be cleaned when the borrower gives the connection back."""
 
     __slots__ = (
-        "attributes", "broken", "broom", "cursors", "inside", "kept", "lost", "many", "note", "one",
-        "pending", "session",
+        "attributes", "broken", "broom", "cursors", "harmless", "inside", "kept", "lost", "many",
+        "note", "one", "pending", "session",
     )  # fmt: skip
 
-    def __init__(self, may_change_session: Callable[[Any], bool]) -> None:
+    def __init__(
+        self, may_change_session: Callable[[Any], bool], harmless: Set[str] = frozenset()
+    ) -> None:
+        """`harmless`: texts that need not be asked about."""
         self.pending = False  # statements since the last commit or rollback
         self.session = False  # a statement or call that may have changed the session
         self.attributes = False  # attributes of the driver's connection that may differ
@@ -93,6 +103,7 @@ class Work:
         self.inside: list[None] = []
         self.kept: list[Any] = []  # to be closed on return, and kept alive until then
         self.note = may_change_session
+        self.harmless = harmless
         self.one = False  # the lease is one transaction: what follows its end must not be another
         self.lost: Lost | None = None
         self.cursors: list[weakref.ref[Any]] = []
@@ -107,8 +118,9 @@ class Work:
     def lose(self, exc: BaseException) -> None:
         """The server has ended the transaction with `exc`: let nothing follow it."""
         if self.lost is None:
-            self.lost = Lost(exc, self.note)
+            self.lost = Lost(exc, self.note, self.harmless)
             self.note = self.lost.refuse
+            self.harmless = frozenset()
 
     def check(self) -> None:
         """Raise if the transaction is lost."""
@@ -118,7 +130,8 @@ class Work:
     def begin_anew(self) -> None:
         """The transaction was rolled back, so nothing of it is left to be lost."""
         if self.lost is not None:
-            self.note, self.lost = self.lost.note, None
+            self.note, self.harmless = self.lost.note, self.lost.harmless
+            self.lost = None
 
     def track(self, cursor: Any) -> None:
         """Remember a cursor, or whatever else has to be closed on return, without keeping it."""
@@ -153,11 +166,12 @@ class Lost:
     """An error that has ended a transaction, to be raised again. Not the error itself, whose traceback
     would keep the borrower's handle alive."""
 
-    __slots__ = ("_args", "_kind", "_state", "note")
+    __slots__ = ("_args", "_kind", "_state", "harmless", "note")
 
-    def __init__(self, exc: BaseException, note: Callable[[Any], bool]) -> None:
+    def __init__(self, exc: BaseException, note: Callable[[Any], bool], harmless: Set[str]) -> None:
         self._kind, self._args, self._state = type(exc), exc.args, dict(vars(exc))
         self.note = note
+        self.harmless = harmless
 
     def refuse(self, sql: Any = None) -> NoReturn:
         """Raise one like it."""

@@ -1,15 +1,15 @@
 """Every setting of a pool: name, meaning, default, unit, and what is refused at the door.
 
-A leaf: knows nobody but `errors`.
+A leaf: knows nobody but `checks` and `errors`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from .checks import Check, is_setup, one_of, seconds, whole
 from .errors import PoolSettingError
 
 Setup = str | Sequence[str] | Callable[[Any], object] | None
@@ -71,79 +71,19 @@ class Options:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
-Check = Callable[[str, Any], None]
-
-
-def _refuse(name: str, value: Any, allowed: str) -> None:
-    raise PoolSettingError(f"{name}={value!r}: must be {allowed}")
-
-
-def _whole(least: int, optional: bool = False) -> Check:
-    allowed = f"a whole number, {least} or more" + (", or None" if optional else "")
-
-    def check(name: str, value: Any) -> None:
-        if value is None and optional:
-            return
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            _refuse(name, value, allowed)
-
-    return check
-
-
-def _seconds(above_zero: bool = False, optional: bool = False) -> Check:
-    least = "more than 0" if above_zero else "0 or more"
-    allowed = f"seconds, {least} and finite" + (", or None" if optional else "")
-
-    def check(name: str, value: Any) -> None:
-        if value is None and optional:
-            return
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            _refuse(name, value, allowed)
-        if not math.isfinite(value) or value < 0 or (above_zero and value == 0):
-            _refuse(name, value, allowed)
-
-    return check
-
-
-def _one_of(*choices: str) -> Check:
-    def check(name: str, value: Any) -> None:
-        if not isinstance(value, str) or value not in choices:
-            _refuse(name, value, "one of " + ", ".join(map(repr, choices)))
-
-    return check
-
-
-def _is_setup(name: str, value: Any) -> None:
-    if value is None or isinstance(value, str) or callable(value):
-        return
-    if isinstance(value, Sequence) and all(isinstance(sql, str) for sql in value):
-        return
-    _refuse(name, value, "SQL text, a list of SQL texts, a callable, or None")
-
-
 CHECKS: dict[str, Check] = {
-    "min_size": _whole(0),
-    "max_size": _whole(1),
-    "max_idle": _whole(0, optional=True),
-    "checkout_timeout": _seconds(optional=True),
-    "max_waiting": _whole(0, optional=True),
-    "max_lifetime": _seconds(above_zero=True, optional=True),
-    "idle_timeout": _seconds(above_zero=True, optional=True),
-    "max_uses": _whole(1, optional=True),
-    "ping_after": _seconds(optional=True),
-    "ping_timeout": _seconds(above_zero=True),
-    "keepalive": _seconds(above_zero=True, optional=True),
-    "reset": _one_of(*RESETS),
-    "setup": _is_setup,
-    "leak_after": _seconds(above_zero=True, optional=True),
+    "min_size": whole(0),
+    "max_size": whole(1),
+    "max_idle": whole(0, optional=True),
+    "checkout_timeout": seconds(optional=True),
+    "max_waiting": whole(0, optional=True),
+    "max_lifetime": seconds(above_zero=True, optional=True),
+    "idle_timeout": seconds(above_zero=True, optional=True),
+    "max_uses": whole(1, optional=True),
+    "ping_after": seconds(optional=True),
+    "ping_timeout": seconds(above_zero=True),
+    "keepalive": seconds(above_zero=True, optional=True),
+    "reset": one_of(*RESETS),
+    "setup": is_setup,
+    "leak_after": seconds(above_zero=True, optional=True),
 }
-
-
-def check_timeout(value: Any) -> None:
-    """Refuse a `timeout=` given to a call."""
-    _seconds()("timeout", value)
-
-
-def check_count(name: str, value: Any) -> None:
-    """Refuse a number given to a call that is not a whole one, 0 or more."""
-    _whole(0)(name, value)

@@ -8,18 +8,17 @@ to a borrower and back, and the wording of what goes wrong on it.
 from __future__ import annotations
 
 import functools
-import sys
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from sys import _getframe
 from types import CodeType, FrameType, TracebackType
-from typing import Any, NoReturn, TypeVar
 
 from . import diagnosis, fork, interpreters
+from .checks import check_count, check_timeout
 from .cleaning import Cleaner
+from .counters import Counters
 from .cursors import fence
 from .deadlock import Inspector
-from .drivers.base import Driver
 from .errors import (
     ConnectionReturned,
     PoolClosed,
@@ -29,18 +28,22 @@ from .errors import (
     PoolTimeout,
     for_driver,
 )
-from .events import Events
 from .handles import PooledConnection, lend
-from .keeper import Alarm, Keeper
 from .ledger import CLEANING, CLOSED, OPEN, SUSPENDED, Lease, Ledger, Stuck, Waiter, snapshot
 from .member import AT_ONCE, NEVER, Member, Work
-from .options import Options, Reset, Setup, check_count, check_timeout
-from .source import Source
-from .stats import Counters, PoolStats
 from .system import REAL, System
 from .transactions import Terms, Transaction, run
 
-T = TypeVar("T")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn, TypeVar
+
+    from .drivers.base import Driver
+    from .keeper import Keeper
+    from .options import Reset, Setup
+    from .stats import PoolStats
+
+    T = TypeVar("T")
 
 _NO_TIME = 1e-9
 _CONNECT_PATIENCE = 30.0  # seconds that `timeout=0` waits for a connect that there was room for
@@ -90,6 +93,11 @@ class Pool:
         clock: System | None = None,
         **kwargs: Any,
     ) -> None:
+        # Here and in `_start`, not above: these import dataclasses, re and logging, which take longer
+        # than all the rest of `from dbapi_pool import Pool`.
+        from .options import Options
+        from .source import Source
+
         self._options = Options(
             min_size=min_size,
             max_size=max_size,
@@ -119,6 +127,10 @@ class Pool:
 
     def _start(self) -> None:
         """Everything that a fork, or a new pool, begins with."""
+        from .events import Events
+        from .keeper import Alarm, Keeper
+        from .stats import PoolStats
+
         system, options = self._system, self._options
         signal = system.signal()
         # One for all: a finalizer that is run under it comes to every part of the pool, so several
@@ -135,8 +147,11 @@ class Pool:
         self._events = self._keeper.events = Events(self)
         self._heard_out = self._events.heard("dbapi_pool_checked_out")
         self._heard_in = self._events.heard("dbapi_pool_checked_in")
-        self._max_idle = options.max_idle
-        self._max_uses = options.max_uses
+        # Kept, as nothing can be imported any more when the interpreter ends.
+        self._stats: type[PoolStats] = PoolStats
+        self._cleaner: Cleaner | None = None
+        # Whether more has to be looked at when a connection comes back than in most pools.
+        self._choosy = options.max_idle is not None or options.max_uses is not None
         self._ping_after = NEVER if options.ping_after is None else options.ping_after
         self._finalizer = weakref.finalize(self, _abandon, self._ledger, self._keeper)
         self._finalizer.atexit = False
@@ -157,7 +172,7 @@ class Pool:
         every connection is lent. Raises `PoolTimeout`, `PoolFull`, `PoolDeadlock`, `PoolClosed`, or
         the driver's own error if it cannot connect and another try would not help.
         """
-        frame = sys._getframe(1)
+        frame = _getframe(1)
         return self._borrow(timeout, frame.f_code, frame.f_lasti)
 
     def lend(self, frame: FrameType, timeout: float | None = None) -> PooledConnection:
@@ -167,41 +182,36 @@ class Pool:
 
     def _borrow(self, timeout: float | None, code: CodeType, lasti: int) -> PooledConnection:
         # The common path, written out in one piece since calls are most of its cost.
+        # (An attribute that is no method is loaded before it is called: CPython does that faster.)
         ledger = self._ledger
-        now = self._now()
+        clock = self._now
+        now = clock()
         lease = None
         if not ledger.waiters and ledger.gate is OPEN:
             try:
                 lease = ledger.idle.pop()
             except IndexError:
                 pass
-        if lease is not None and not self._is_fresh(lease.member, now):
-            lease = self._inspect(lease)  # None: so nothing here keeps alive what was given away
-            now = self._now()
+        if lease is not None:
+            member = lease.member
+            if now >= member.due or (member.alive is not None and not _alive(member)):
+                lease = self._inspect(lease)  # None: nothing here keeps alive what was given away
+                now = clock()
         if lease is None:
             lease = self._obtain(timeout, code, lasti)
-            now = self._now()
+            now = clock()
         member = lease.member
         member.since = now
-        member.thread = self._ident()
+        ident = self._ident
+        member.thread = ident()
         member.code = code
         member.lasti = lasti
         member.uses += 1
-        if member.uses == self._max_uses:
-            self._use_up(member)
         lease.pool = self
         handle = lend(lease)
         if self._heard_out:
             self._events.tell("dbapi_pool_checked_out", connection=handle)
         return handle
-
-    def _is_fresh(self, member: Member, now: float) -> bool:
-        """Whether it can be lent without a closer look."""
-        return now < member.due and (member.alive is None or _alive(member))
-
-    def _use_up(self, member: Member) -> None:
-        if self._source.driver.expendable:
-            member.doom = "uses"
 
     def _inspect(self, lease: Lease, rejoin: Callable[[], object] = _nothing) -> Lease | None:
         """A closer look at a member. None: it was of no use, or is being pinged.
@@ -373,7 +383,7 @@ class Pool:
             work = member.work
             if work is None:
                 member.thread = self._ident()  # it may have been passed on since it was borrowed
-                member.work = work = Work(self._may_change_session)
+                member.work = work = Work(self._may_change_session, self.driver.known_harmless)
             return work
 
     def _may_change_session(self, sql: Any) -> bool:
@@ -381,7 +391,8 @@ class Pool:
 
     def check_in(self, lease: Lease) -> None:
         """A borrower is done with it: clean it, then pass it on or retire it."""
-        if lease.place.ref() is not lease:  # see `Ledger.owns`
+        ref = lease.place.ref
+        if ref() is not lease:  # see `Ledger.owns`
             return
         member = lease.member
         if member.work is not None:
@@ -393,34 +404,51 @@ class Pool:
             member.work = None
         if self._heard_in:
             self._tell_checked_in(member)
-        now = self._now()
-        member.returned = now
+        clock = self._now
+        member.returned = now = clock()
         member.thread = 0  # nobody's, lest a thread seem to wait for what it no longer holds
         due = now + self._ping_after
         member.due = due if due < member.expires else member.expires
         # Looked at after `due` was set: who dooms a member sets `due` after `doom`.
         if member.doom is not None or now >= member.expires:
             self.discard(lease, member.doom or "lifetime")
-        elif self._ledger.excess():
-            self.discard(lease, "resized")
-        elif self._max_idle is not None and self._is_surplus():
-            self.discard(lease, "surplus")
+        elif self._choosy and (reason := self._unwanted(member)) is not None:
+            self.discard(lease, reason)
         else:
             lease.pool = None
-            self._keeper.put(lease)
+            ledger = self._ledger
+            ledger.idle.append(lease)  # as `Keeper.put`, written out like the way there
+            if ledger.waiters or ledger.gate is not OPEN:
+                del lease
+                self._keeper.settle()
+
+    def _unwanted(self, member: Member) -> str | None:
+        """Why a good member is not kept."""
+        ledger, options = self._ledger, self._options
+        if ledger.excess():
+            return "resized"
+        if not self._source.driver.expendable:
+            return None
+        if options.max_uses is not None and member.uses >= options.max_uses:
+            return "uses"
+        most = options.max_idle
+        if most is not None and len(ledger.idle) >= most and not ledger.waiters:
+            return "surplus"
+        return None
 
     def _tell_checked_in(self, member: Member) -> None:
         self._events.tell("dbapi_pool_checked_in", seconds=self._now() - member.since)
 
-    def _is_surplus(self) -> bool:
-        ledger = self._ledger
-        full = len(ledger.idle) >= (self._max_idle or 0) and not ledger.waiters
-        return full and self._source.driver.expendable
-
     def _clean(self, lease: Lease, member: Member, work: Work) -> str | None:
-        cleaner = Cleaner(self._source.driver, self._options.reset, self._options.setup)
+        cleaner = self._cleaner
+        driver = self._source.driver
+        if (
+            cleaner is None or cleaner.driver is not driver
+        ):  # the first connection tells which it is
+            cleaner = Cleaner(driver, self._options.reset, self._options.setup)
+            self._cleaner = cleaner
         place = lease.place
-        if not self._source.driver.local:  # the housekeeper cuts it if it hangs
+        if not driver.local:  # the housekeeper cuts it if it hangs
             place.since = self._now()
             place.task = CLEANING
         try:
@@ -509,7 +537,7 @@ class Pool:
         raised. A connection lost during COMMIT raises `CommitOutcomeUnknown`, without another try.
         """
         check_count("retries", retries)
-        frame = sys._getframe(1)
+        frame = _getframe(1)
         terms = Terms(isolation, readonly, timeout, options)
         return run(self, fn, retries, terms, frame.f_code, frame.f_lasti)
 
@@ -581,12 +609,13 @@ class Pool:
 
     def resize(self, max_size: int | None = None, min_size: int | None = None) -> None:
         """Change the sizes. What is too many is closed: idle ones now, then those that come back."""
-        changed = replace(
-            self._options,
-            max_size=self.max_size if max_size is None else max_size,
-            min_size=self.min_size if min_size is None else min_size,
-        )
+        sizes = {
+            "max_size": self.max_size if max_size is None else max_size,
+            "min_size": self.min_size if min_size is None else min_size,
+        }
+        changed = type(self._options)(**{**self._options.as_dict(), **sizes})
         self._options = changed
+        self._choosy = True
         ledger = self._ledger
         ledger.max_size, ledger.min_size = changed.max_size, changed.min_size
         try:
@@ -683,7 +712,7 @@ class Pool:
 
     def stats(self) -> PoolStats:
         """Sizes at this moment and totals so far, frozen."""
-        return diagnosis.picture(self.name, self._ledger, self._counters)
+        return diagnosis.picture(self._stats, self.name, self._ledger, self._counters)
 
     def __repr__(self) -> str:
         s = self.stats()

@@ -113,8 +113,8 @@ class Source:
         connection_class: Any = type(conn)
         base: Any = driver.handle_base or PooledConnection
         kind = handle_class(connection_class, self.errors_from, driver.statement_methods, base)
-        member = Member(conn, kind, driver.snapshot(conn), self._system.monotonic())
-        if type(driver).is_alive is not Driver.is_alive:
+        member = Member(conn, kind, driver.snapshot(conn), self._system.monotonic(), driver)
+        if driver._overrides("is_alive"):
             member.alive = driver.is_alive
         self._set_expiry(member)
         return member

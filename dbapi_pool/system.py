@@ -10,16 +10,17 @@ from __future__ import annotations
 import _thread
 import gc
 import os
-import random
 import sys
-import sysconfig
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Set
-from contextlib import AbstractContextManager
 from types import FrameType
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from typing import Any
 
 
 class Signal:
@@ -58,13 +59,15 @@ class System:
     ending = False
     """True when a sub-interpreter ends, which no thread may outlive: none is started any more."""
 
-    def monotonic(self) -> float:
-        """Seconds on a clock that never goes back."""
-        return time.monotonic()
+    # These two are asked at every checkout: no call of ours stands in between.
+    monotonic: Callable[[], float] = staticmethod(time.monotonic)
+    """Seconds on a clock that never goes back."""
 
-    def get_ident(self) -> int:
-        """The calling thread's number."""
-        return threading.get_ident()
+    @property
+    def get_ident(self) -> Callable[[], int]:
+        """The function that gives the calling thread's number. Green threads have a patched one, from
+        some moment on: so not before a pool is made."""
+        return threading.get_ident
 
     def is_over(self) -> bool:
         """Whether the interpreter has ended, but for finalizers: no other thread will ever run."""
@@ -84,9 +87,7 @@ class System:
         frames.clear()
         if not present:  # greenlets, which share a thread
             return None
-        # Where threads run at the same time, to read the variables of a call that goes on in another
-        # may crash (CPython's how-to on free threading, "Known limitations").
-        if others and sysconfig.get_config_var("Py_GIL_DISABLED"):
+        if others and _without_gil():
             return None
         return [*others, *(thing for frame in others for thing in variables(frame))]
 
@@ -137,7 +138,8 @@ class System:
 
     def random(self) -> float:
         """A number from 0.0 up to, but not including, 1.0."""
-        return random.random()
+        # As `random.SystemRandom` does it, but to import that takes long.
+        return (int.from_bytes(os.urandom(7), "big") >> 3) * 2.0**-53
 
 
 threads: set[object] = set()
@@ -170,6 +172,14 @@ def variables(frame: FrameType | None) -> Iterator[Any]:
     while frame is not None:
         yield from tuple(frame.f_locals.values())
         frame = frame.f_back
+
+
+def _without_gil() -> bool:
+    """Whether threads may run at the same time: to read the variables of a call that goes on in another
+    may crash then (CPython's how-to on free threading, "Known limitations")."""
+    import sysconfig  # takes long, and few pools ever get here
+
+    return bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 
 def _outermost(frame: FrameType) -> FrameType:

@@ -8,31 +8,39 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from types import CodeType, TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
 
-from .drivers.base import Driver
 from .errors import CommitOutcomeUnknown, PoolError, PoolSettingError, for_driver
 from .handles import PooledConnection
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
     from .pool import Pool
 
-T = TypeVar("T")
+    T = TypeVar("T")
 
 BACKOFF_FIRST = 0.01
 BACKOFF_MOST = 1.0
 
 
-@dataclass(frozen=True)
 class Terms:
     """How a transaction is to begin."""
 
-    isolation: str | None = None
-    readonly: bool | None = None
-    timeout: float | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    __slots__ = ("isolation", "options", "readonly", "timeout")
+
+    def __init__(
+        self,
+        isolation: str | None,
+        readonly: bool | None,
+        timeout: float | None,
+        options: Mapping[str, Any],
+    ) -> None:
+        self.isolation = isolation
+        self.readonly = readonly
+        self.timeout = timeout
+        self.options = options
 
 
 class Transaction:
@@ -69,7 +77,7 @@ def begin(pool: Pool, terms: Terms, code: CodeType, lasti: int) -> PooledConnect
         work = pool.begin_work(lease.member)
         work.pending = work.one = True
         driver = pool.driver
-        if type(driver).begin is not Driver.begin:  # which changes nothing
+        if driver._overrides("begin"):  # Driver's own changes nothing
             work.attributes = True
         driver.begin(lease.member.conn, terms.isolation, terms.readonly, terms.options)
     except ValueError as exc:

@@ -422,3 +422,34 @@ def test_a_connection_that_gets_ready_while_the_places_are_counted_is_counted_on
     census = ledger.census()
 
     assert census.occupied == 1
+
+
+def test_a_spike_opens_few_connections_and_a_lasting_crowd_twice_as_many_each_time(
+    make_pool: MakePool, fake: FakeDriver, clock: VirtualClock
+) -> None:
+    pool = make_pool(max_size=30)
+    with pool.connection():
+        pass
+    fake.on("connect", delay=1.0)
+    seen = []
+    tasks = [clock.start(pool.connection, 60.0) for _ in range(30)]
+    clock.run()
+    for _ in range(5):
+        seen.append(pool.stats().opening)
+        clock.advance(1.0)
+    assert seen == [1, 2, 4, 8, 14]
+    for task in tasks:
+        task.result().close()
+    assert pool.stats().size == 30
+
+
+def test_an_empty_pool_opens_for_all_who_wait(
+    make_pool: MakePool, fake: FakeDriver, clock: VirtualClock
+) -> None:
+    pool = make_pool(max_size=8)
+    fake.on("connect", delay=1.0)
+    tasks = [clock.start(pool.connection, 60.0) for _ in range(20)]
+    clock.run()
+    assert pool.stats().opening == 8
+    for task in tasks:
+        task.result().close()

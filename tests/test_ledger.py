@@ -741,8 +741,39 @@ def test_two_that_are_on_their_way_are_enough_for_two() -> None:
         stand_in_line(ledger)
     assert ledger.claim(5.0) is None
     stand_in_line(ledger)
-    assert ledger.claim(5.0, single=True) is None  # one is opening
-    assert ledger.claim(5.0) is not None
+    assert ledger.claim(5.0, single=True, step=2) is None  # one is opening
+    assert ledger.claim(5.0, step=2) is not None
+
+
+def test_where_some_are_open_no_more_than_a_step_are_opened_at_a_time_for_those_who_wait() -> None:
+    ledger, _ = make_ledger(max_size=9)
+    held = [opened(ledger)]
+    for _ in range(8):
+        stand_in_line(ledger)
+    coming = [ledger.claim(0.0, step=3) for _ in range(3)]
+    for lease in coming:
+        assert lease is not None
+        lease.place.since = 1.0
+    assert ledger.claim(0.0, step=3) is None
+    more = ledger.claim(0.0, step=4)
+    assert more is not None
+    ledger.min_size = 7  # what lacks is opened at once
+    assert ledger.claim(0.0, step=1) is not None
+    ledger.min_size = 0
+    assert held
+
+
+def test_where_none_is_open_all_that_wait_are_opened_for() -> None:
+    ledger, _ = make_ledger(max_size=9)
+    for _ in range(3):
+        stand_in_line(ledger)
+    coming = []
+    for _ in range(3):
+        lease = ledger.claim(0.0, step=1)
+        assert lease is not None
+        lease.place.since = 1.0
+        coming.append(lease)
+    assert ledger.claim(0.0, step=1) is None
 
 
 def test_no_more_are_opened_than_fit() -> None:

@@ -98,6 +98,17 @@ def test_the_error_that_ended_a_transaction_is_raised_again_until_it_is_rolled_b
     assert work.session
 
 
+def test_no_statement_is_known_to_be_harmless_while_a_transaction_is_lost() -> None:
+    known = {"SELECT 1"}
+    work = Work(suspects_all, known)
+    assert work.harmless is known
+    work.lose(OddError("gone", 3))
+    work.lose(OddError("only follows from the first", 4))
+    assert not work.harmless
+    work.begin_anew()
+    assert work.harmless is known
+
+
 def test_cursors_are_remembered_and_not_kept_alive_unless_asked() -> None:
     work = Work(suspects_all)
     tracked, dropped, kept = Thing(), Thing(), Thing()

@@ -124,6 +124,22 @@ def test_importing_the_package_imports_neither_pluggy_nor_a_driver_nor_the_comma
     assert found.stdout.strip() == "[]"
 
 
+def test_importing_the_pool_imports_only_what_is_quick_to_import():
+    heavy = {
+        "ctypes", "dataclasses", "enum", "importlib.metadata", "inspect", "logging", "pluggy",
+        "random", "re", "string", "sysconfig", "traceback", "typing",
+    }  # fmt: skip
+    # As a site's own start-up files may import anything.
+    before, after = "sys.modules.copy()", "sys.modules.keys() - before.keys()"
+
+    found = python(
+        "-c", f"import sys; before = {before}; from dbapi_pool import Pool; print(sorted({after}))"
+    )
+
+    assert "'dbapi_pool.pool'" in found.stdout
+    assert [name for name in sorted(heavy) if repr(name) in found.stdout] == []
+
+
 def test_importing_the_package_takes_less_than_ten_milliseconds():
     # The best of several, since the machine may be busy with something else.
     assert min(import_microseconds() for _ in range(RUNS)) < IMPORT_MICROSECONDS

@@ -69,3 +69,24 @@ def test_when_in_doubt_it_may_change_the_session(sql: str) -> None:
 @pytest.mark.parametrize("sql", [b"SELECT 1", None, 7, ["SELECT 1"], object()])
 def test_what_is_no_text_may_change_the_session(sql: object) -> None:
     assert may_change_session(sql)
+
+
+class Stricter(Driver):
+    """A plugin's own judgement, on top of the portable one."""
+
+    def may_change_session(self, sql: object) -> bool:
+        return super().may_change_session(sql) or "audit" in str(sql)
+
+
+def test_what_is_known_to_be_harmless_need_not_be_asked_about() -> None:
+    driver = Driver()
+    driver.may_change_session("SELECT 1")
+    driver.may_change_session("SET x = 1")
+    assert driver.known_harmless == {"SELECT 1"}
+
+
+def test_of_a_driver_that_judges_itself_nothing_is_known() -> None:
+    driver = Stricter()
+    assert not driver.may_change_session("SELECT 1")
+    assert driver.may_change_session("SELECT name FROM audit")
+    assert not driver.known_harmless

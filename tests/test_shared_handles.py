@@ -9,6 +9,7 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -66,6 +67,18 @@ def test_a_call_that_meets_the_return_does_not_reach_the_next_borrower(
     taken[0].close()
 
 
+@pytest.mark.parametrize("how", ["close", "invalidate"])
+@pytest.mark.parametrize("use", ["cursor", "commit", "rollback", "execute"])
+def test_who_uses_a_handle_that_another_thread_returns_is_told_so(
+    make_pool: MakePool, use: str, how: str, place: str
+) -> None:
+    pool = make_pool(max_size=1, local=place == "local")
+    conn = pool.connection()
+    Elsewhere(pool, getattr(conn, how))
+    with pytest.raises(ConnectionReturned):
+        getattr(conn, use)(*(["INSERT"] if use == "execute" else []))
+
+
 def test_a_cursor_that_is_made_during_the_return_is_dead(
     make_pool: MakePool, fake: FakeDriver, place: str
 ) -> None:
@@ -85,44 +98,47 @@ def test_a_cursor_that_is_made_during_the_return_is_dead(
         made[0].execute("INSERT")
 
 
-def test_a_handle_that_two_threads_find_full_is_returned_once(
-    make_pool: MakePool, fake: FakeDriver, monkeypatch: pytest.MonkeyPatch
+class Shared(list[Any]):
+    """A tether on which another thread is quicker: between the look at it and the taking."""
+
+    def __init__(self, handle: Any) -> None:
+        super().__init__(handle._tether)
+        self.handle = handle
+
+    def pop(self, index: Any = -1) -> Any:
+        handles._tie(self.handle, rest := list(self))
+        self.handle.close()
+        assert rest == []
+        self.clear()
+        return super().pop(index)
+
+
+@pytest.mark.parametrize("way", ["close", "invalidate", "detach"])
+def test_a_handle_that_two_threads_give_back_is_returned_once(
+    make_pool: MakePool, fake: FakeDriver, way: str
 ) -> None:
-    """As on free-threaded Python 3.13, where two threads may both empty one slot."""
     pool = make_pool(max_size=2)
-    monkeypatch.setattr(handles, "_empty", lambda handle: None)
     conn = pool.connection()
-    conn.close()
-    conn.close()
-    conn.invalidate()
-    assert pool.stats().idle == 1
-    monkeypatch.undo()
+    handles._tie(conn, Shared(conn))
+    with pytest.raises(fake.InterfaceError) if way == "detach" else nullcontext():
+        getattr(conn, way)()
+    assert (pool.stats().size, pool.stats().idle) == (1, 1)
     with pool.connection() as one, pool.connection() as two:
         assert one.driver_connection is not two.driver_connection
 
 
-def test_an_old_ticket_is_not_good_for_the_next_borrowing(
-    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_old_handle_is_not_good_for_the_next_borrowing(make_pool: MakePool) -> None:
     pool = make_pool(max_size=1)
     conn = pool.connection()
-    emptied = handles._empty
-    taken: list[Any] = []
-
-    def empty(handle: Any) -> None:
-        """Found full by this thread; then another returns it, and a third borrows it."""
-        monkeypatch.undo()
-        handles_full = handle._lease
-        handle.close()
-        taken.append(pool.connection())
-        assert taken[0]._lease is handles_full
-
-    monkeypatch.setattr(handles, "_empty", empty)
+    lease = conn._lease
     conn.close()
-    assert handles._empty is emptied
+    again = pool.connection()
+    assert again._lease is lease
+    conn.close()
+    conn.invalidate()
     assert pool.stats().in_use == 1
-    taken[0].execute("INSERT")
-    taken[0].close()
+    again.execute("INSERT")
+    again.close()
 
 
 class Restless(deque[Any]):
@@ -199,9 +215,9 @@ def test_who_saw_a_lease_that_ended_is_told_so(
         conn.invalidate()
     else:
         conn.close()
-    handles._bind(conn, seen)  # it looked before that, and goes on now
+    handles._tie(conn, [seen])  # it looked before that, and goes on now
     for use in (conn.commit, conn.rollback, conn.cursor, lambda: setattr(conn, "note", 1)):
         with pytest.raises(fake.InterfaceError):
             use()
-    handles._empty(conn)
+    conn._tether.clear()
     assert (fake.commits, fake.rollbacks) == (0, 0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -238,6 +240,33 @@ def test_a_lease_longer_than_leak_after_is_reported_once_with_its_site(
     texts = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len(texts) == 1
     assert line("forgotten") in texts[0]
+
+
+SHOWN_AT_THE_END = """
+import sys
+from dbapi_pool import Pool
+from dbapi_pool.testing import FakeDriver
+
+class Last:
+    def __init__(self):
+        self.itself = self
+        self.pool = Pool(FakeDriver(), name="late")
+
+    def __del__(self, write=sys.stdout.write):
+        write(f"{self.pool!r} {self.pool.stats().in_use}")
+
+last = Last()
+"""
+
+
+def test_a_pool_tells_even_when_the_interpreter_ends_and_nothing_can_be_imported() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", SHOWN_AT_THE_END], capture_output=True, text=True, timeout=60
+    )
+
+    assert ended.stderr == ""
+    assert ended.stdout.startswith("<Pool 'late' open: 0 of 10 open")
+    assert ended.stdout.endswith("> 0")
 
 
 def test_no_password_is_in_any_text(

@@ -8,7 +8,7 @@ thread. This module must never know the pool, nor import a driver.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -62,10 +62,21 @@ class Driver:
     """Names on the driver's connection whose use leaves no trace in it. Using any other makes the
     pool restore attributes and reset the session when the connection comes back."""
 
+    known_harmless: Set[str] = frozenset()
+    """Texts of which `may_change_session` is known to say False. The pool looks here first, and then
+    does not ask. A driver that overrides `may_change_session`, and never says True of a text that
+    `classifier` called harmless, may set it to `self.classifier.harmless`."""
+
     def __init__(self, module: ModuleType | type | None = None) -> None:
         """`module`: what carries the PEP 249 errors: the DB-API module, or the connection class."""
         self.module = module
         self.classifier = Classifier(self.dialect)
+        if not self._overrides("may_change_session"):
+            self.known_harmless = self.classifier.harmless
+
+    def _overrides(self, method: str) -> bool:
+        """Whether it has an answer of its own to that."""
+        return getattr(type(self), method) is not getattr(Driver, method)
 
     # -- what the user gave: arguments, URL, settings ---------------------------------------------
 

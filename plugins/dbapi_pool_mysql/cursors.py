@@ -16,8 +16,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from dbapi_pool.errors import ConnectionReturned
 from dbapi_pool.fences import failed
+from dbapi_pool.handles import is_returned
 
 FEW = 1000
 """Rows of an unread result that are read when the connection comes back. With more, opening a new
@@ -161,9 +161,6 @@ def _raw(cursor: Any) -> Any:
 def _is_over(cursor: Any) -> bool:
     """Whether the cursor's connection was returned."""
     try:
-        cursor._handle._lease  # noqa: B018  (raises if it was)
-    except ConnectionReturned:
-        return True
+        return is_returned(cursor._handle)
     except AttributeError:  # not given to anybody yet
         return False
-    return False

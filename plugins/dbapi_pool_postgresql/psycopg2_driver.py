@@ -82,6 +82,7 @@ class Psycopg2Driver(PostgreSQLDriver):
 
     def __init__(self, creator: Any = None) -> None:
         super().__init__(psycopg2, creator)
+        self.known_harmless = self.classifier.harmless
 
     def check_settings(
         self, settings: Mapping[str, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]

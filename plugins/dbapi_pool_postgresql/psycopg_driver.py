@@ -179,6 +179,7 @@ class PsycopgDriver(PostgreSQLDriver):
 
     def __init__(self, creator: Any = None) -> None:
         super().__init__(psycopg, creator)
+        self.known_harmless = self.classifier.harmless
 
     def check_settings(
         self, settings: Mapping[str, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]

@@ -150,10 +150,7 @@ class _Bare(ast.NodeTransformer):
 
 def _is_seen(mutant: Mutant) -> bool:
     """Not so what type checkers see alone, or what is a word of the syntax and no operator."""
-    return not (
-        mutant.line.startswith(("def ", "if TYPE_CHECKING"))
-        or mutant.function in ("SignalLike", "Desk")
-    )
+    return not mutant.line.startswith(("def ", "if TYPE_CHECKING", "TYPE_CHECKING"))
 
 
 def _meaning(source: str) -> str:

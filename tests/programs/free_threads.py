@@ -8,7 +8,6 @@ either. `<bug>` is one of `BUGS`, put into this process's copy of the core.
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import json
 import random
@@ -422,10 +421,13 @@ SCENES = {f.__name__: f for f in (borrowers, quick, closers, sharers, cursors, e
 
 
 class Endless(list[Any]):
-    """A ticket for everybody."""
+    """A tether that everybody may take the lease off, for a moment."""
 
     def pop(self, index: Any = -1) -> Any:
-        time.sleep(0)
+        lease = self[index]
+        time.sleep(1e-5)
+        self.clear()
+        return lease
 
 
 class Late:
@@ -441,17 +443,11 @@ class Late:
 def returned_twice() -> None:
     """Who finds the handle full returns it; emptying it is not one step."""
 
-    def empty(handle: Any, native: Any = handles._empty) -> None:
-        time.sleep(1e-5)
-        with contextlib.suppress(AttributeError):
-            native(handle)
-
     def lend(lease: Any, native: Any = handles.lend) -> Any:
         handle = native(lease)
-        lease.ticket = Endless()
+        handles._tie(handle, Endless([lease]))
         return handle
 
-    handles._empty = empty
     pool_module.lend = lend  # type: ignore[attr-defined]
 
 
@@ -474,7 +470,7 @@ def check_then_act() -> None:
 
 def one_look() -> None:
     """Whether the handle was returned is asked before a cursor is made, and not after."""
-    handles._still_lent = lambda handle, cursor: cursor
+    handles._too_late = lambda handle, cursor: cursor
 
 
 def not_found_again() -> None:

@@ -63,6 +63,7 @@ class World:
         self.ledger.idle, self.ledger.waiters = Seen(), Seen()
         self.ledger.inline = True  # who is given an empty place opens it
         self.keeper: Any = SimpleNamespace(_ledger=self.ledger, retire_all=self.retire_all)
+        self.keeper.settle = lambda: Keeper.settle(self.keeper)
         self.open = self.peak = 0
         self.served: list[str] = []
         self.failed: list[str] = []

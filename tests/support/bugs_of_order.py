@@ -82,21 +82,15 @@ def _in_pool(function: str, *edits: tuple[str, str]) -> Change:
 
 
 _ATOMIC = """\
-        lease = _peek(self)
-        ticket = lease.ticket
-        _empty(self)
-        ticket.pop()
-    except (AttributeError, IndexError):
+        lease = self._tether.pop()
+    except IndexError:
         return
 """
 _TWO_STEPS = """\
-        lease = _peek(self)
-    except AttributeError:
+        lease = self._tether[0]
+    except IndexError:
         return
-    try:
-        _empty(self)
-    except AttributeError:
-        pass
+    self._tether.clear()
 """
 
 BUGS = [
@@ -155,12 +149,13 @@ BUGS = [
         LOCAL,
         "a wakeup was lost",
         (
-            _in_keeper(
-                "put",
+            _in_pool(
+                "check_in",
                 (
-                    "    ledger.idle.append(lease)\n    if ledger.waiters",
-                    "    waiters = len(ledger.waiters)\n    ledger.idle.append(lease)\n    if waiters",
+                    "ledger.idle.append(lease)  # as `Keeper.put`, written out like the way there\n",
+                    "waiters = len(ledger.waiters)\n        ledger.idle.append(lease)\n",
                 ),
+                ("if ledger.waiters or", "if waiters or"),
             ),
         ),
     ),
@@ -199,18 +194,7 @@ BUGS = [
         "a handle is closed and thrown away at once",
         LOCAL,
         "'NoneType' object has no attribute 'discard'",
-        (
-            Change(
-                handles,
-                "_surrender",
-                (
-                    (
-                        _ATOMIC.replace("self", "handle").replace("return\n", "return None\n"),
-                        _TWO_STEPS.replace("self", "handle").replace("return\n", "return None\n"),
-                    ),
-                ),
-            ),
-        ),
+        (Change(handles.PooledConnection, "invalidate", ((_ATOMIC, _TWO_STEPS),)),),
     ),
     Bug(
         "late arrivals are forgotten at close",
@@ -224,7 +208,7 @@ BUGS = [
         "close against a connection that comes back",
         REMOTE,
         "'X'",
-        (_in_keeper("put", (" or ledger.gate is not OPEN", "")),),
+        (_in_pool("check_in", (" or ledger.gate is not OPEN", "")),),
     ),
     Bug(
         "idle connections are collected before the pool is shut",
@@ -371,7 +355,7 @@ BUGS = [
     ),
     Bug(
         "what is done with a place is read twice (this one was in the core)",
-        "resize up with one in line",
+        "the pool is looked at while one is opened",
         REMOTE,
         "KeyError: None",
         (

@@ -128,7 +128,7 @@ class Inside:
 
     def stats(self) -> PoolStats:
         """As `Pool.stats`, also of a pool that nobody has any more."""
-        return diagnosis.picture(self._name, self._ledger, self._counters)
+        return diagnosis.picture(PoolStats, self._name, self._ledger, self._counters)
 
     def to_be_opened(self) -> int:
         """Empty places that were given to waiters who have not taken them yet."""

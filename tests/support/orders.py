@@ -273,6 +273,11 @@ def invalidate(world: World) -> None:
     world.held[0].invalidate()
 
 
+def look(world: World) -> None:
+    stats = world.pool.stats()
+    assert stats.size + stats.opening + stats.closing <= world.bound
+
+
 def wake_housekeeper(world: World) -> None:
     world.pool._keeper.end()
 
@@ -571,6 +576,12 @@ SCENARIOS = [
         {"Z": resize(2)},
         setup=held(),
         queue=("A",),
+        judge=all_served,
+    ),
+    Scenario(
+        "the pool is looked at while one is opened",
+        "a picture has each place once",
+        {"A": uses("A"), "S": look},
         judge=all_served,
     ),
     Scenario(

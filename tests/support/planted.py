@@ -58,24 +58,19 @@ def _() -> Patches:
 
 @_bug("what comes back is not offered to those who wait")
 def _() -> Patches:
-    def put(self: Keeper, lease: Lease) -> None:
-        self._ledger.idle.append(lease)
-
-    return [(Keeper, "put", put)]
+    return [(Keeper, "settle", lambda self: None)]
 
 
 @_bug("a handle can be returned twice")
 def _() -> Patches:
     def close(self: Any) -> None:
-        try:
-            lease = handles._peek(self)
-        except AttributeError:
+        if not self._tether:
             return
+        lease = self._tether[0]
         try:
             lease.pool.check_in(lease)
         finally:
-            with contextlib.suppress(AttributeError):
-                handles._empty(self)
+            self._tether.clear()
 
     return [(handles.PooledConnection, "close", close)]
 
@@ -200,20 +195,21 @@ def _() -> Patches:
     def obtain(self: Pool, *args: Any) -> Lease:
         with contextlib.suppress(IndexError):
             lease = self._ledger.idle.pop()
-            if self._is_fresh(lease.member, self._now()):
+            if self._now() < lease.member.due and (
+                lease.member.alive is None or lease.member.alive(lease.member.conn)
+            ):
                 return lease
             self._ledger.idle.append(lease)
         return right(self, *args)
 
-    right_put = Keeper.put
+    right_settle = Keeper.settle
 
-    def put(self: Keeper, lease: Lease) -> None:
+    def settle(self: Keeper) -> None:
         if not self._ledger.waiters:
-            return right_put(self, lease)
-        self._ledger.idle.append(lease)
+            return right_settle(self)
         self._system.spawn(self._ledger.serve, "late")
 
-    return [(Pool, "_obtain", obtain), (Keeper, "put", put)]
+    return [(Pool, "_obtain", obtain), (Keeper, "settle", settle)]
 
 
 @_bug("a timeout is not looked at when a member was of no use")

@@ -42,7 +42,7 @@ def tracing(
         for code in _codes_of(module):
             if code.co_name not in _AT_BIRTH:
                 _changed.update(_written_in(code))
-    _changed.add("_lease")  # by the slot's own methods
+    _changed.update(("_lease", "_tether"))  # by the list's own methods
     _changed.difference_update(_FOR_REPORTS)
     trees = [ast.parse(inspect.getsource(module)) for module in modules]
     known = _INNOCENT.union(*(_defined_in(tree) for tree in trees))
