@@ -3,4 +3,4 @@
 Importing this package registers them in `measuring.MEASURES`, in the order of the document.
 """
 
-from . import cycle, overhead, waiting, growth, blackhole, real, memory, imports  # noqa: F401, I001
+from . import cycle, promises, overhead, waiting, growth, blackhole, real, memory, imports  # noqa: F401, I001
