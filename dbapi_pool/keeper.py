@@ -145,8 +145,9 @@ class Keeper:
             return None
         if not self._ledger.waiters:
             self._grown = 0
-        stuck = now - self._options.ping_timeout
-        return self._ledger.claim(stuck, single=self._failures > 0, step=1 + self._grown)
+        stuck, slow = now - self._options.ping_timeout, now - _LOOK_AGAIN
+        single = self._failures > 0
+        return self._ledger.claim(stuck, single=single, step=1 + self._grown, slow=slow)
 
     def _opener(self, lease: Lease | None) -> None:
         """An opener thread: open while more is wanted."""

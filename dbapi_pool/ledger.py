@@ -433,13 +433,16 @@ class Ledger:
             return False
         return True
 
-    def claim(self, stuck: float, *, single: bool = False, step: int = 1) -> Lease | None:
+    def claim(
+        self, stuck: float, *, single: bool = False, step: int = 1, slow: float = -NOT_YET
+    ) -> Lease | None:
         """A lease on an empty place, for an opener; None if no further connection is wanted.
 
         Wanted is one for each waiter that nothing is on its way to, and whatever `floor` lacks; with
         `single`, at most one at a time. Where some are open already, those who wait may soon get one
-        of these: then at most `step` at a time are opened for them. What began before the time
-        `stuck` (opening, checking, cleaning) is not relied upon.
+        of these: then at most `step` at a time are opened for them, those not counted that began
+        before the time `slow`. What began before the time `stuck` (opening, checking, cleaning) is
+        not relied upon.
         """
         with self._lock:
             if self.gate is not OPEN or not self._has_room():
@@ -453,7 +456,8 @@ class Ledger:
             if single and opening:
                 return None
             if census.open + opening >= self.floor():
-                if len(self.waiters) <= coming or (census.open and opening >= step):
+                at_once = sum(place.since > slow for place in census.tasks[OPENING])
+                if len(self.waiters) <= coming or (census.open and at_once >= step):
                     return None
             return self._vacancy()
 

@@ -430,17 +430,31 @@ def test_a_spike_opens_few_connections_and_a_lasting_crowd_twice_as_many_each_ti
     pool = make_pool(max_size=30)
     with pool.connection():
         pass
-    fake.on("connect", delay=1.0)
+    fake.on("connect", delay=0.5)
     seen = []
     tasks = [clock.start(pool.connection, 60.0) for _ in range(30)]
     clock.run()
     for _ in range(5):
         seen.append(pool.stats().opening)
-        clock.advance(1.0)
+        clock.advance(0.5)
     assert seen == [1, 2, 4, 8, 14]
     for task in tasks:
         task.result().close()
     assert pool.stats().size == 30
+
+
+def test_a_connect_that_hangs_does_not_keep_the_others_from_beginning(
+    make_pool: MakePool, fake: FakeDriver, clock: VirtualClock
+) -> None:
+    pool = make_pool(max_size=3)
+    with pool.connection():
+        fake.on("connect", hang=True, times=1)
+        tasks = [clock.start(pool.connection, 60.0) for _ in range(2)]
+        clock.advance(1.0)
+        assert [task.done for task in tasks] == [True, False]
+        clock.advance(pool._options.ping_timeout)
+        for task in tasks:
+            task.result().close()
 
 
 def test_an_empty_pool_opens_for_all_who_wait(
