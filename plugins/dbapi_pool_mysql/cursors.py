@@ -71,6 +71,8 @@ def prepared(cls: Any, end: End, home: ModuleType | None, reading: tuple[str, ..
         if getattr(finalize, "__globals__", None) is vars(home):  # the user's own is left alone
             body["__del__"] = _last_rites(finalize)
         body["connection"] = _connection_property(getattr(cls, "connection", None), vars(home))
+        if getattr(getattr(cls, "_get_db", None), "__globals__", None) is vars(home):
+            body["_get_db"] = _shortcut(cls._get_db)
         body["_shows_handle"] = True
     return type(cls.__name__, (cls,), body)
 
@@ -132,6 +134,16 @@ def _connection_property(inherited: Any, of_driver: dict[str, Any]) -> property:
 
     store = inherited.fset if isinstance(inherited, property) else _store
     return property(connection, store, doc="The pooled connection that it belongs to.")
+
+
+def _shortcut(native: Any) -> Callable[[Any], Any]:
+    """The drivers' own code asks by it for the connection, several times for each statement."""
+
+    def _get_db(self: Any) -> Any:
+        conn = _stored(self)
+        return native(self) if conn is None else conn
+
+    return _get_db
 
 
 def _store(cursor: Any, conn: Any) -> None:
