@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from types import CodeType, TracebackType
 
 from .errors import CommitOutcomeUnknown, PoolError, PoolSettingError, for_driver
+from .fences import failed
 from .handles import PooledConnection
 
 TYPE_CHECKING = False
@@ -84,7 +85,7 @@ def begin(pool: Pool, terms: Terms, code: CodeType, lasti: int) -> PooledConnect
         handle.close()
         raise PoolSettingError(str(exc)) from exc
     except BaseException as exc:
-        pool.failed(lease, exc)
+        failed(handle, exc)
         handle.close()
         raise
     return handle
