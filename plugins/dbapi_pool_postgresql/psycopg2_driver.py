@@ -16,7 +16,7 @@ import psycopg2  # type: ignore[import-untyped]
 from psycopg2 import extensions
 from psycopg2 import sql as composing
 
-from dbapi_pool.fences import fence_result
+from dbapi_pool.fences import failed, fence_result
 from dbapi_pool.handles import PooledConnection
 
 from .driver import PostgreSQLDriver
@@ -64,7 +64,7 @@ class Psycopg2Connection(PooledConnection):
         try:
             made = conn.lobject(*args, lobject_factory=_lobject_class(factory), **kwargs)
         except BaseException as exc:
-            self._lease.pool.failed(self._lease, exc)
+            failed(self, exc)
             raise
         made._handle = self
         return fence_result(self, work, made)
