@@ -48,7 +48,7 @@ CROWDED = 10  # threads
 
 FIND_WITHIN = 1000  # examples; most bugs are found within 30
 QUICK = (
-    "a doomed member is lent again",
+    "a shrunk pool takes back all",
     "no rollback on return",
     "two pools share one ledger's idle members",
 )
