@@ -157,6 +157,14 @@ BUGS = [
                 ),
                 ("if ledger.waiters or", "if waiters or"),
             ),
+            _in_keeper(
+                "put",
+                (
+                    "    self._ledger.idle.append(lease)\n",
+                    "    waiters = len(self._ledger.waiters)\n    self._ledger.idle.append(lease)\n",
+                ),
+                ("if self._ledger.waiters or", "if waiters or"),
+            ),
         ),
     ),
     Bug(
