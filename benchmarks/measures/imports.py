@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -31,7 +32,8 @@ print((time.perf_counter() - begin) * 1e3, len(sys.modules) - before)
 def import_cost(statement: str) -> tuple[float, int]:
     """Milliseconds and modules of a statement in a fresh interpreter."""
     program = [sys.executable, "-c", _PROGRAM.format(statement=statement)]
-    done = subprocess.run(program, capture_output=True, text=True, check=True, timeout=60)
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(program, capture_output=True, text=True, check=True, timeout=60, env=env)
     milliseconds, modules = done.stdout.split()
     return float(milliseconds), int(modules)
 
