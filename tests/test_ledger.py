@@ -763,6 +763,19 @@ def test_where_some_are_open_no_more_than_a_step_are_opened_at_a_time_for_those_
     assert held
 
 
+def test_unless_told_otherwise_one_at_a_time_is_opened_however_long_it_takes() -> None:
+    ledger, _ = make_ledger(max_size=9)
+    held = [opened(ledger)]
+    for _ in range(3):
+        stand_in_line(ledger)
+    lease = ledger.claim(-9.0)
+    assert lease is not None
+    lease.place.since = -5.0
+    assert ledger.claim(-9.0) is None
+    assert ledger.claim(-9.0, slow=-5.0) is not None
+    assert held
+
+
 def test_where_none_is_open_all_that_wait_are_opened_for() -> None:
     ledger, _ = make_ledger(max_size=9)
     for _ in range(3):
