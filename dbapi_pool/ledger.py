@@ -434,7 +434,7 @@ class Ledger:
         return True
 
     def claim(
-        self, stuck: float, single: bool = False, step: int = 1, slow: float = -NOT_YET
+        self, stuck: float, *, single: bool = False, step: int = 1, slow: float = -NOT_YET
     ) -> Lease | None:
         """A lease on an empty place, for an opener; None if no further connection is wanted.
 
