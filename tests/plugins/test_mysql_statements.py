@@ -868,9 +868,9 @@ def slowest(texts: list[str]) -> tuple[float, str]:
     """The longest of the best times, in seconds, and the text that took it."""
 
     def once(text: str) -> float:
-        start = time.perf_counter()
+        start = time.thread_time()  # whoever else computes
         may(text)
-        return time.perf_counter() - start
+        return time.thread_time() - start
 
     return max((min(once(text) for _ in range(3)), text[:40]) for text in texts)
 
