@@ -1,6 +1,7 @@
-"""Runs the Python examples of the documentation, each document in an empty folder of its own.
+"""Runs the examples of the documentation, each document in an empty folder of its own.
 
-Must never hold anything else: fixtures are in `tests/`.
+Must never hold anything else: fixtures are in `tests/`, how examples are run in
+`tests/support/documents.py`.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from documents import PARSERS, stop_servers
 from sybil import Sybil
-from sybil.parsers.markdown import PythonCodeBlockParser
 
 
 def _enter_folder(namespace: dict[str, Any]) -> None:
@@ -26,8 +27,12 @@ def _leave_folder(namespace: dict[str, Any]) -> None:
 
 
 pytest_collect_file = Sybil(
-    parsers=[PythonCodeBlockParser()],
+    parsers=PARSERS,
     patterns=["README.md", "docs/*.md"],
     setup=_enter_folder,
     teardown=_leave_folder,
 ).pytest()
+
+
+def pytest_unconfigure() -> None:
+    stop_servers()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import itertools
 import json
 import platform
 import sqlite3
@@ -21,12 +22,15 @@ from types import CodeType, FrameType
 from typing import Any
 
 from dbapi_pool import Pool
+from dbapi_pool.system import Signal, System
 
 from .drivers import Fake
 
 HERE = str(Path(__file__).parent)
 STORED = Path(__file__).with_name("guard.json")
 TOLERANCE = 0.10
+SIZE = 8
+"""Connections of the pool in which everything is lent."""
 WARM = 20
 """Cycles before the one that counts: caches are filled then."""
 
@@ -123,6 +127,62 @@ def _with_block(pool: Pool) -> None:
         cursor.fetchone()
 
 
+class _Bell(Signal):
+    """Before its owner falls asleep, what wakes it is done, in the same thread."""
+
+    __slots__ = ("_before",)
+
+    def __init__(self, before: list[Callable[[], object]]) -> None:
+        super().__init__()
+        self._before = before
+
+    def wait(self, timeout: float | None = None) -> bool:
+        while self._before:
+            self._before.pop()()
+        return super().wait(timeout)
+
+
+class _OneAfterTheOther(System):
+    """A machine on which one thread plays many: each that asks for its number gets another."""
+
+    def __init__(self) -> None:
+        self.before_the_next_sleep: list[Callable[[], object]] = []
+        self._numbers = itertools.count(1)
+
+    @property
+    def get_ident(self) -> Callable[[], int]:
+        return self._numbers.__next__
+
+    def holds_lock(self) -> bool:
+        return False  # each pool of the process is asked, and how many there are is not the point
+
+    def signal(self) -> Signal:
+        return _Bell(self.before_the_next_sleep)
+
+
+class _Crowded(Pool):
+    """Everything is lent."""
+
+    def __init__(self) -> None:
+        self.machine = _OneAfterTheOther()
+        # With this the housekeeper looks every second, as it does where somebody always waits.
+        super().__init__(Fake(), max_size=SIZE, clock=self.machine, leak_after=4.0)
+        self.lent = [self.connection() for _ in range(SIZE)]
+        while not self._keeper.looks_soon(self.machine.monotonic()):  # no public name tells
+            self.machine.sleep(0.001)
+
+    def close(self, timeout: float = 0.0) -> bool:
+        for conn in self.lent:
+            conn.close()
+        return super().close(timeout)
+
+
+def _in_line(pool: Any) -> None:
+    """One waits in line, and another gives a connection back, which the first one gets."""
+    pool.machine.before_the_next_sleep.append(pool.lent.pop().close)
+    pool.lent.append(pool.connection())
+
+
 def _fake_pool() -> Pool:
     return Pool(Fake(), max_size=2)
 
@@ -133,8 +193,9 @@ def _sqlite_pool() -> Pool:
     return Pool(sqlite3, ":memory:", max_size=1, driver=SQLiteDriver())
 
 
-CYCLES: dict[str, tuple[Callable[[], Pool], Callable[[Pool], None]]] = {
+CYCLES: dict[str, tuple[Callable[[], Pool], Callable[[Any], None]]] = {
     "idle": (_fake_pool, _idle),
+    "in line": (_Crowded, _in_line),
     "one statement": (_fake_pool, _statement),
     "with block": (_fake_pool, _with_block),
     "one statement, sqlite3": (_sqlite_pool, _statement),

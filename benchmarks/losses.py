@@ -31,7 +31,7 @@ class Figure:
 
 _SERVERS = (("postgresql", "psycopg2"), ("postgresql", "psycopg"), ("mariadb", "pymysql"),
             ("mariadb", "mysql.connector"))  # fmt: skip
-_REQUESTS = ("select 1", "transaction")
+_REQUESTS = ("select 1", "read", "transaction")
 
 FIGURES = (
     Figure("cycle", "idle ns", "borrow and give back, ns"),

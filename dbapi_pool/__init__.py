@@ -18,6 +18,8 @@ from importlib import import_module
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .drivers.base import Driver
+    from .dropin.managed import manage
+    from .dropin.patching import patch
     from .errors import (
         CommitOutcomeUnknown,
         ConnectionReturned,
@@ -27,16 +29,23 @@ if TYPE_CHECKING:
         PoolFull,
         PoolSettingError,
         PoolTimeout,
+        PoolUnavailable,
     )
     from .handles import PooledConnection
+    from .health import Health
+    from .holders import Holder
     from .options import Options
     from .pool import Pool
-    from .stats import PoolStats
+    from .process import pools
+    from .stats import Histogram, PoolStats
 
 __all__ = [
     "CommitOutcomeUnknown",
     "ConnectionReturned",
     "Driver",
+    "Health",
+    "Histogram",
+    "Holder",
     "Options",
     "Pool",
     "PoolClosed",
@@ -46,15 +55,25 @@ __all__ = [
     "PoolSettingError",
     "PoolStats",
     "PoolTimeout",
+    "PoolUnavailable",
     "PooledConnection",
+    "manage",
+    "patch",
+    "pools",
 ]
 
 _HOMES = {
     "Driver": ".drivers.base",
+    "Health": ".health",
+    "Histogram": ".stats",
+    "Holder": ".holders",
     "Options": ".options",
     "Pool": ".pool",
     "PoolStats": ".stats",
     "PooledConnection": ".handles",
+    "manage": ".dropin.managed",
+    "patch": ".dropin.patching",
+    "pools": ".process",
 }
 
 

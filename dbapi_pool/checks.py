@@ -61,6 +61,12 @@ def one_of(*choices: str) -> Check:
     return check
 
 
+def is_flag(name: str, value: Any) -> None:
+    """True or False."""
+    if not isinstance(value, bool):
+        _refuse(name, value, "True or False")
+
+
 def is_setup(name: str, value: Any) -> None:
     """What may be run on new connections."""
     if value is None or isinstance(value, str) or callable(value):

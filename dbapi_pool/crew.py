@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from .events import log
+from .logs import Log, whereabouts
 from .system import System
 
 
@@ -15,13 +16,13 @@ class Crew:
     """At most `most` daemon threads working off a queue; each ends when it finds it empty."""
 
     def __init__(
-        self, lock: AbstractContextManager[object], system: System, most: int, name: str
+        self, lock: AbstractContextManager[object], system: System, most: int, log: Log
     ) -> None:
         # Guards the decision to start or end a thread, so that no job is left without one.
         self._lock = lock
         self._system = system
         self._most = most
-        self._name = name
+        self.log = log
         self._jobs: deque[Callable[[], object]] = deque()
         self._hands: list[weakref.ref[_Hand]] = []
 
@@ -38,7 +39,7 @@ class Crew:
         if hand is None:
             return
         try:
-            self._system.spawn(hand.work, self._name)
+            self._system.spawn(hand.work, f"{self.log.name} hands")
         except RuntimeError:
             hand.work()
 
@@ -83,5 +84,6 @@ class _Hand:
         try:
             job()
         except BaseException as exc:  # this thread is ours alone
-            log.error("a background job failed: %r", exc)
+            where = whereabouts(exc)
+            self._crew.log.seldom(logging.ERROR, where, "a background job failed: %s", where)
         return True

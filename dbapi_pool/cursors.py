@@ -31,8 +31,7 @@ _REFUSED = (
 
 
 def _raise_returned(handle: PooledConnection) -> NoReturn:
-    gone = type(handle)._gone
-    raise gone("this cursor's connection was returned to the pool; borrow another")
+    raise type(handle)._refusal(of_cursor=True) from None
 
 
 def _refuse_copy(cursor: Any, protocol: Any) -> NoReturn:
@@ -72,13 +71,15 @@ def pooled_cursor_class(cls: type) -> type:
 @functools.lru_cache(maxsize=256)
 def is_of_driver(cls: Any) -> bool:
     """Whether a cursor class is the driver's own work. A user's may send statements that nobody sees
-    here, by calling what it inherited."""
+    here, by calling what it inherited; unless it says `sends_as_given = True`."""
+    if getattr(cls, "sends_as_given", False):
+        return True
     roots = {base.__module__.partition(".")[0] for base in cls.__mro__}
     return len(roots - {"builtins", "abc", "typing", "collections"}) <= 1
 
 
 def _connection(cursor: Any) -> Any:
-    return cursor._handle
+    return cursor._handle._as_lent()
 
 
 def _missing(inherited: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
@@ -126,9 +127,10 @@ def _noting_two(native: Callable[..., Any]) -> Callable[..., Any]:
             work: Work = self._work
         except AttributeError:
             work = _work_of(self)
-        work.pending = True
-        if (type(sql) is not str or sql not in work.harmless) and work.note(sql):
-            work.session = True
+        if type(sql) is str and sql in work.harmless:
+            work.pending = True
+        else:
+            work.look(sql)
         inside = work.inside
         inside += CALL
         try:
@@ -143,19 +145,29 @@ def _noting_two(native: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _noting_any(native: Callable[..., Any]) -> Callable[..., Any]:
+    # A statement that has no position is not looked at, and so may do anything. Few give more than two
+    # arguments by position: passing these on as a tuple and a dictionary takes much longer.
     @functools.wraps(native)
-    def method(self: Any, sql: Any, *args: Any, **kwargs: Any) -> Any:
+    def method(
+        self: Any, sql: Any = _NOT_GIVEN, params: Any = _NOT_GIVEN, /, *args: Any, **kwargs: Any
+    ) -> Any:
         try:
             work: Work = self._work
         except AttributeError:
             work = _work_of(self)
-        work.pending = True
-        if (type(sql) is not str or sql not in work.harmless) and work.note(sql):
-            work.session = True
+        if type(sql) is str and sql in work.harmless:
+            work.pending = True
+        elif sql is _NOT_GIVEN:
+            work.unseen()
+        else:
+            work.look(sql)
         inside = work.inside
         inside += CALL
         try:
-            return native(self, sql, *args, **kwargs)
+            if args or kwargs or sql is _NOT_GIVEN:
+                given = [value for value in (sql, params, *args) if value is not _NOT_GIVEN]
+                return native(self, *given, **kwargs)
+            return native(self, sql) if params is _NOT_GIVEN else native(self, sql, params)
         except BaseException as exc:
             _failed(self, exc)
             raise
@@ -174,7 +186,7 @@ def _unseen(name: str, native: Callable[..., Any]) -> Callable[..., Any]:
             work = _work_of(self)
         if name not in _RESULT_OF_SQL or not args or work.note(args[0]):
             work.unseen()
-        work.pending = True
+        work.pending = work.wrote = True
         work.inside += CALL
         try:
             result = native(self, *args, **kwargs)
@@ -209,30 +221,73 @@ def bury(cursor: Any) -> None:
     in the pool's words.
     """
     try:
-        _close_native(cursor)
+        (_get_cursor(cursor) if type(cursor) is CursorProxy else cursor).close()
     finally:
         fence(cursor)
 
 
-def _close_native(cursor: Any) -> None:
-    (_get_cursor(cursor) if type(cursor) is CursorProxy else cursor).close()
-
-
 def fence(cursor: Any) -> None:
     """Make a cursor refuse everything from now on, without touching the driver."""
-    dead = getattr(type(cursor), "_returned", None)
+    kind = type(cursor)
     try:
-        if type(cursor) is CursorProxy:
+        if kind is CursorProxy:
             _del_cursor(cursor)
             _del_work(cursor)  # which leads to the pool
-        elif dead is not None:
-            cursor.__class__ = dead
+        else:
+            cursor.__class__ = kind._returned
             del cursor._work
-    except AttributeError:  # another thread was quicker
+    except AttributeError:  # another thread was quicker, or it is no cursor
         pass
 
 
 # -- a proxy for any cursor -----------------------------------------------------------------------
+
+
+def wrap_cursor(handle: PooledConnection, work: Work, cursor: Any) -> CursorProxy:
+    """Fence a cursor of any kind."""
+    proxy = CursorProxy()
+    # Past `__setattr__`, which is the driver's.
+    _set_handle(proxy, handle)
+    _set_work(proxy, work)
+    _set_cursor(proxy, cursor)
+    work.track(proxy)
+    kind: Any = type(cursor)
+    if not is_of_driver(kind):
+        work.unseen()
+    return proxy
+
+
+def _noting_proxied(name: str) -> Callable[..., Any]:
+    def method(
+        self: Any, sql: Any = _NOT_GIVEN, params: Any = _NOT_GIVEN, /, *args: Any, **kwargs: Any
+    ) -> Any:
+        cursor = self._cursor
+        native = getattr(cursor, name)
+        work: Work = self._work
+        if type(sql) is str and sql in work.harmless:
+            work.pending = True
+        elif sql is _NOT_GIVEN:
+            work.unseen()
+        else:
+            work.look(sql)
+        inside = work.inside
+        inside += CALL
+        try:
+            if args or kwargs or sql is _NOT_GIVEN:
+                given = [value for value in (sql, params, *args) if value is not _NOT_GIVEN]
+                result = native(*given, **kwargs)
+            else:
+                result = native(sql) if params is _NOT_GIVEN else native(sql, params)
+        except BaseException as exc:
+            failed(self._handle, exc)
+            raise
+        finally:
+            del inside[-1]
+        return self if result is cursor else result
+
+    method.__name__ = name
+    method.__doc__ = "As the driver's."
+    return method
 
 
 class CursorProxy:
@@ -244,35 +299,21 @@ class CursorProxy:
     _handle: PooledConnection
     _work: Work
 
-    def __init__(self, handle: PooledConnection, work: Work, cursor: Any) -> None:
-        _set_handle(self, handle)
-        _set_work(self, work)
-        _set_cursor(self, cursor)
-        work.track(self)
-        kind: Any = type(cursor)
-        if not is_of_driver(kind):
-            work.unseen()
-
     @property
     def connection(self) -> Any:
         """The pooled connection that it belongs to."""
-        return self._handle
+        return self._handle._as_lent()
 
-    def execute(self, sql: Any, *args: Any, **kwargs: Any) -> Any:
-        """As the driver's."""
-        return self._run("execute", sql, args, kwargs)
-
-    def executemany(self, sql: Any, *args: Any, **kwargs: Any) -> Any:
-        """As the driver's."""
-        return self._run("executemany", sql, args, kwargs)
-
-    def _run(self, name: str, sql: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    @property
+    def driver_cursor(self) -> Any:
+        """The driver's own cursor, for code that checks its type. The pool cannot see what is done with
+        it, so a full reset follows on return. Do not keep it."""
         cursor = self._cursor
-        work = self._work
-        work.pending = True
-        if work.note(sql):
-            work.session = True
-        return self._call(getattr(cursor, name), sql, *args, **kwargs)
+        self._work.unseen()
+        return cursor
+
+    execute = _noting_proxied("execute")
+    executemany = _noting_proxied("executemany")
 
     def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         cursor = self._cursor
@@ -343,6 +384,14 @@ class CursorProxy:
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         _refuse_copy(self, protocol)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """The driver's, or the user's, so that `isinstance` holds; `type(cursor)` tells the truth."""
+        try:
+            return type(_get_cursor(self))
+        except AttributeError:  # it was returned
+            return CursorProxy
 
     def __repr__(self) -> str:
         return f"<pooled cursor of {self._handle!r}>"

@@ -22,6 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+_TWICE = 0.05  # seconds between the two proofs that it takes where other threads live
 _DOUBT_FIRST = 1.0  # seconds until a doubtful case is looked at again, then twice as many, up to
 _DOUBT_MOST = 16.0
 _MANY = 1000  # so many things that lead to a connection are not worth following further
@@ -37,6 +38,7 @@ class Inspector:
         self._doubted: list[Any] = []  # the case that was looked at last; it keeps nothing alive
         self._next = NEVER  # not before: that same case
         self._pause = _DOUBT_FIRST
+        self._sure = NEVER  # from then on another proof counts
 
     def look(self, waiter: Waiter, now: float) -> tuple[list[Stuck], float]:
         """Those who wait for each other, if `waiter` is one of them; it is out of the line then. Else
@@ -47,16 +49,23 @@ class Inspector:
         case = [(one.place.ref, one.uses) for one in suspects]
         if case != self._doubted:
             self._doubted, self._next, self._pause = case, now, _DOUBT_FIRST
+            self._sure = NEVER
         if now < self._next:
             return [], self._next - now
-        if self._is_proven(suspects):
-            return self._ledger.leave_stuck(waiter, suspects), NEVER
+        at_hand = self._system.in_reach_of_others({one.waiter.thread for one in suspects})
+        if self._is_proven(suspects, at_hand):
+            if not at_hand or now >= self._sure:
+                return self._ledger.leave_stuck(waiter, suspects), NEVER
+            # What a thread passes on at this moment is in none of its variables: it may have got it
+            # from a thread that has ended, and whose number a thread that waits has now.
+            self._sure = self._next = now + _TWICE
+            return [], _TWICE
+        self._sure = NEVER
         pause, self._pause = self._pause, min(2 * self._pause, _DOUBT_MOST)
         self._next = now + pause
         return [], pause
 
-    def _is_proven(self, suspects: list[Stuck]) -> bool:
-        at_hand = self._system.in_reach_of_others({one.waiter.thread for one in suspects})
+    def _is_proven(self, suspects: list[Stuck], at_hand: list[Any] | None) -> bool:
         if at_hand is None:
             return False
         if at_hand and leads_to(at_hand, [one.place.ref() for one in suspects]):

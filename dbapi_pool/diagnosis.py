@@ -1,4 +1,4 @@
-"""In words: the picture of a pool, and why a caller got no connection.
+"""In words: why a caller got no connection.
 
 Reads the ledger, changes nothing, and never prints an error's text (it may hold a secret).
 """
@@ -7,17 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .errors import PoolClosed, PoolError, PoolFull
-from .ledger import CHECKING, CLEANING, CLOSING, OPENING, Census, Ledger, Stuck, Waiter
+from .errors import PoolClosed, PoolError, PoolFull, PoolUnavailable
+from .ledger import OPENING, Census, Ledger, Stuck, Waiter
 from .member import line_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .counters import Counters
     from .options import Options
-    from .stats import PoolStats
 
 INSIDE_A_LOCK = (
     "it did not wait, since the garbage collector ran the finalizer that borrows while its thread held"
@@ -25,32 +23,12 @@ INSIDE_A_LOCK = (
 )
 
 
-def picture(kind: type[PoolStats], name: str, ledger: Ledger, counters: Counters) -> PoolStats:
-    """A frozen picture of the pool."""
-    census = ledger.census()
-    busy = [*census.tasks[CHECKING], *census.tasks[CLEANING], *census.tasks[CLOSING]]
-    members = [place.member for place in [*census.idle, *census.lent, *census.orphaned, *busy]]
-    return kind(
-        name=name,
-        min_size=ledger.min_size,
-        max_size=ledger.max_size,
-        size=census.open,
-        idle=len(census.idle),
-        in_use=len(census.lent),
-        opening=len(census.tasks[OPENING]),
-        checking=len(census.tasks[CHECKING]),
-        cleaning=len(census.tasks[CLEANING]),
-        closing=len(census.tasks[CLOSING]),
-        waiting=len(ledger.waiters),
-        checkouts=counters.past_uses + sum(m.uses for m in members if m is not None),
-        waits=counters.waits,
-        wait_time=counters.wait_time,
-        timeouts=counters.timeouts,
-        opened=counters.opened,
-        closed=counters.closed(),
-        connect_errors=counters.connect_errors,
-        state=ledger.gate or "open",
-    )
+def refusal(exc: BaseException) -> str:
+    """What `PoolStats.refused` calls it."""
+    if isinstance(exc, PoolError):
+        named = (kind for kind in type(exc).__mro__ if kind.__module__ == PoolError.__module__)
+        return next(named).__name__
+    return "Error" if isinstance(exc, Exception) else "Interrupted"
 
 
 def explain(
@@ -60,6 +38,7 @@ def explain(
     last_error: BaseException | None,
     waiter: Waiter,
     now: float,
+    vain_for: float,
 ) -> str:
     """Why this waiter got nothing, with numbers and the setting to change."""
     census = ledger.census()
@@ -71,6 +50,11 @@ def explain(
     )
     if kind is PoolFull:
         return f"{sizes}, and no more may wait than max_waiting={options.max_waiting}"
+    if kind is PoolUnavailable:
+        return (
+            f"connecting has been in vain for {vain_for:.2f} s, so nobody waits until it succeeds"
+            f" (fail_fast_after={options.fail_fast_after}); {sizes}; see the cause"
+        )
     waited = f"no connection after {now - waiter.since:.2f} s"
     parts = [waited, sizes, *_holder(census, now), *_connect_error(last_error)]
     return "; ".join([*parts, _advice(census, ledger, last_error)])

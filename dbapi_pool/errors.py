@@ -25,6 +25,7 @@ __all__ = [
     "PoolFull",
     "PoolSettingError",
     "PoolTimeout",
+    "PoolUnavailable",
     "for_driver",
     "replica",
 ]
@@ -36,11 +37,19 @@ class PoolError(Exception):
     dbapi_base: str | None = None
     """The PEP 249 error that this one is besides, by name."""
 
+    goes_by_that_name = False
+    """Whether it shows itself as the driver's error, to programs that know of no pool."""
+
 
 class PoolTimeout(PoolError):
     """No connection within the time allowed. Retry later, raise `max_size`, or hold leases shorter."""
 
     dbapi_base = "OperationalError"
+
+
+class PoolUnavailable(PoolTimeout):
+    """Connecting has been in vain for `fail_fast_after` seconds, so nobody waits until it succeeds
+    again. Do without the database, or try later."""
 
 
 class PoolFull(PoolError):
@@ -108,21 +117,25 @@ def replica(error: BaseException) -> BaseException:
 
 
 def _combine(error: type[PoolError], base: type[BaseException]) -> type[PoolError]:
+    shown = base if error.goes_by_that_name else error
     body = {
-        "__module__": error.__module__,
+        "__module__": shown.__module__,
         "__doc__": error.__doc__,
         "__reduce__": _reduce,
         "_portable": error,
         "_driver_error": base,
     }
     try:
-        return type(error.__name__, (error, base), body)
+        return type(shown.__name__, (error, base), body)
     except TypeError:  # two C layouts that do not mix
         return error
 
 
 def _reduce(self: PoolError) -> tuple[object, ...]:
-    return _rebuild, (self._portable, self._driver_error, self.args)  # type: ignore[attr-defined]
+    # Its text, not its `args`: a driver's class may have made something else of these
+    # (mysql-connector's: three), which it would not take back.
+    kinds = self._portable, self._driver_error  # type: ignore[attr-defined]
+    return _rebuild, (*kinds, (str(self),)), vars(self) or None
 
 
 def _rebuild(

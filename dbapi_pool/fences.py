@@ -128,8 +128,9 @@ class FencedContext:
         return value
 
     def _call(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self._handle._lease  # noqa: B018  (raises if it was returned)
         work = self._work
-        work.pending = True
+        work.pending = work.wrote = True
         work.inside += CALL
         try:
             self._handle._lease  # noqa: B018  (raises if it was returned)

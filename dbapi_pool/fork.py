@@ -8,32 +8,23 @@ from __future__ import annotations
 
 import functools
 import os
-import weakref
 from collections.abc import Callable
 
 from .cursors import fence
 from .errors import ConnectionReturned
+from .process import watched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn, Protocol
+    from typing import Any, NoReturn
 
     from .drivers.base import Driver
+    from .logs import Log
     from .member import Member
 
-    class Forkable(Protocol):
-        """What a pool offers here."""
 
-        def _after_fork(self) -> None: ...
-
-
-_pools: weakref.WeakSet[Any] = weakref.WeakSet()
+_WARNING = 30  # `logging.WARNING`: this is imported with the package, and logging takes long
 _parents: list[Any] = []
-
-
-def watch(pool: Forkable) -> None:
-    """Let the pool know when it finds itself in a child process."""
-    _pools.add(pool)
 
 
 def keep_for_ever(conn: Any) -> None:
@@ -41,25 +32,24 @@ def keep_for_ever(conn: Any) -> None:
     _parents.append(conn)
 
 
-def abandon(driver: Driver, member: Member) -> None:
+def abandon(driver: Driver, member: Member, log: Log) -> None:
     """Cut a connection of the parent off from this process. Raises nothing: others must follow."""
     cursors = member.work.open_cursors() if member.work is not None else []
-    _try(lambda: driver.abandon_after_fork(member.conn))
+    _try(lambda: driver.abandon_after_fork(member.conn), log)
     for cursor in cursors:
-        _try(functools.partial(fence, cursor))
+        _try(functools.partial(fence, cursor), log)
 
 
-def _try(act: Callable[[], object]) -> None:
+def _try(act: Callable[[], object], log: Log) -> None:
     try:
         act()
     except Exception as exc:
-        from .events import log  # not before there is a pool: it imports logging
-
-        log.warning("after a fork, a connection was not cut off whole: %s", type(exc).__name__)
+        kind = type(exc).__name__
+        log(_WARNING, "after a fork, a connection was not cut off whole: %s", kind)
 
 
 def _in_child() -> None:
-    for pool in tuple(_pools):
+    for pool in watched():
         pool._after_fork()
 
 

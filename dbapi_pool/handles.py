@@ -14,7 +14,7 @@ import functools
 from collections.abc import Callable
 from types import ModuleType, TracebackType
 
-from .cursors import CursorProxy, fence, pooled_cursor_class
+from .cursors import fence, pooled_cursor_class, wrap_cursor
 from .errors import ConnectionReturned, for_driver
 from .fences import PLAIN, failed, fence_result
 from .member import CALL, Member, Work
@@ -58,6 +58,7 @@ class PooledConnection:
 
     _tether: list[Lease]
     _gone: type[ConnectionReturned] = ConnectionReturned
+    _may_be_hidden = True  # False: the borrower needs what a subclass adds (see `native`)
     _connection_class: type = object
 
     # -- giving back ------------------------------------------------------------------------------
@@ -104,7 +105,8 @@ class PooledConnection:
         return _member_of(self, lease).conn
 
     def __enter__(self) -> PooledConnection:
-        self._lease  # noqa: B018  (raises if it was returned)
+        if not self._tether:
+            _raise_returned(self)
         return self
 
     def __exit__(
@@ -114,7 +116,7 @@ class PooledConnection:
         trace: TracebackType | None,
     ) -> None:
         try:
-            if kind is None and not is_returned(self):
+            if kind is None and self._tether:
                 member = _member_of(self, self._lease)
                 work = member.work
                 if work is not None and work.pending and _may_be_open(member, work):
@@ -130,18 +132,24 @@ class PooledConnection:
             lease = self._tether[0]
         except IndexError:
             _raise_returned(self)
-        work = _work_of(self, lease)
-        member = _member_of(self, lease)
+        # As `_work_of` and `_member_of`, written out: this is the way of every cursor.
+        member: Member | None = lease.member
+        if member is None:
+            _raise_returned(self)
+        work: Work | None = member.work
+        if work is None:
+            work = _work_of(self, lease)
+            member = lease.member
+            if member is None:
+                _raise_returned(self)
         try:
-            cursor = member.driver.open_cursor(member.conn, pooled_cursor_class, args, kwargs)
-            if cursor is None:
-                cursor = CursorProxy(self, work, member.conn.cursor(*args, **kwargs))
+            if args or kwargs or work.strange or (another := member.another_cursor) is None:
+                cursor = _open_cursor(self, member, work, args, kwargs)
             else:
+                cursor = another()
                 cursor._handle = self
                 cursor._work = work
                 work.track(cursor)
-                if not cursor._of_driver:
-                    work.unseen()
         except BaseException as exc:
             failed(self, exc)
             raise
@@ -168,7 +176,7 @@ class PooledConnection:
             raise
         finally:
             del work.inside[-1]
-        work.pending = False
+        work.pending = work.wrote = False
 
     @property
     def _lease(self) -> Lease:
@@ -177,6 +185,19 @@ class PooledConnection:
             return self._tether[0]
         except IndexError:
             _raise_returned(self)
+
+    @classmethod
+    def _refusal(cls, of_cursor: bool = False) -> ConnectionReturned:
+        """The error of who uses it, or a cursor of it, after the return."""
+        if of_cursor:
+            return cls._gone("this cursor's connection was returned to the pool; borrow another")
+        return cls._gone(
+            "this connection was returned to the pool; borrow another with pool.connection()"
+        )
+
+    def _as_lent(self) -> Any:
+        """What the borrower knows it as."""
+        return self
 
     # -- everything else is the driver's ----------------------------------------------------------
 
@@ -199,12 +220,12 @@ class PooledConnection:
 
     def __setattr__(self, name: str, value: Any) -> None:
         lease = self._lease
-        _work_of(self, lease).attributes = True
+        _work_of(self, lease).estranged()
         setattr(_member_of(self, lease).conn, name, value)
 
     def __delattr__(self, name: str) -> None:
         lease = self._lease
-        _work_of(self, lease).attributes = True
+        _work_of(self, lease).estranged()
         delattr(_member_of(self, lease).conn, name)
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
@@ -239,14 +260,21 @@ def lend(lease: Lease) -> PooledConnection:
     return handle
 
 
+def handle_of(conn: Any) -> PooledConnection:
+    """The handle of what a pool has lent: the same, or the one behind a connection that was lent itself
+    (see `native`)."""
+    if isinstance(conn, PooledConnection):
+        return conn
+    return conn._dbapi_pool_handle  # type: ignore[no-any-return]
+
+
 def is_returned(handle: PooledConnection) -> bool:
     """Whether it was given back."""
     return not handle._tether
 
 
 def _raise_returned(handle: PooledConnection) -> NoReturn:
-    gone = type(handle)._gone
-    raise gone("this connection was returned to the pool; borrow another with pool.connection()")
+    raise type(handle)._refusal() from None
 
 
 def _work_of(handle: PooledConnection, lease: Lease) -> Work:
@@ -272,6 +300,25 @@ def _member_of(handle: PooledConnection, lease: Lease) -> Member:
     if member is None:
         _raise_returned(handle)
     return member
+
+
+def _open_cursor(
+    handle: PooledConnection, member: Member, work: Work, args: Any, kwargs: Any
+) -> Any:
+    """A cursor of any kind; the driver is asked how."""
+    driver, conn = member.driver, member.conn
+    cursor = driver.open_cursor(conn, pooled_cursor_class, args, kwargs)
+    if cursor is None:
+        return wrap_cursor(handle, work, conn.cursor(*args, **kwargs))
+    cursor._handle = handle
+    cursor._work = work
+    work.track(cursor)
+    kind = type(cursor)
+    if not kind._of_driver:
+        work.unseen()
+    elif not (args or kwargs or work.strange):
+        member.another_cursor = driver.another_cursor(conn, kind)
+    return cursor
 
 
 def _too_late(handle: PooledConnection, cursor: Any) -> Any:
@@ -324,7 +371,7 @@ class FencedCall:
         lease = self._handle._lease
         work = _work_of(self._handle, lease)
         conn = _member_of(self._handle, lease).conn
-        work.pending = True
+        work.pending = work.wrote = True
         if not self._harmless:
             work.unseen()
         work.inside += CALL
@@ -353,11 +400,11 @@ class FencedCall:
 
 def _fence_result(handle: PooledConnection, work: Work, result: Any) -> Any:
     if hasattr(result, "execute") and hasattr(result, "fetchone"):
-        return CursorProxy(handle, work, result)
+        return wrap_cursor(handle, work, result)
     return fence_result(handle, work, result)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def handle_class(
     connection_class: type,
     errors_from: ModuleType | type | None,

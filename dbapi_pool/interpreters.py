@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import _thread
 import atexit
+import sys
 import weakref
 
 from .system import REAL, System, threads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Protocol
 
     class Endable(Protocol):
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 
 _PATIENCE = 5.0  # seconds that connects, pings and closes under way get to come back
+_MOMENT = 0.5  # not longer: a thread of the program that embeds Python may have its place here
 _LOOK_AGAIN = 0.001
 
 
@@ -58,10 +61,39 @@ def _at_end() -> None:
     System.ending = True
     for pool in tuple(_pools):
         pool._end_threads()
-    end = REAL.monotonic() + _PATIENCE
     # Python counts a thread in when it first runs, and out a moment after its function returned.
-    while (threads or _thread._count()) and REAL.monotonic() < end:
+    _wait_until(lambda: not (threads or _thread._count()), _PATIENCE)
+    _wait_until(_is_alone, _MOMENT)
+
+
+def _wait_until(condition: Callable[[], bool], seconds: float) -> None:
+    end = REAL.monotonic() + seconds
+    while not condition() and REAL.monotonic() < end:
         REAL.sleep(_LOOK_AGAIN)
+
+
+def _is_alone() -> bool:
+    """Whether no other thread is left here, as Python asks itself next; True if it cannot be told.
+
+    From 3.13 on, where there are builds without the GIL: there a thread that is counted out is gone
+    only a moment later.
+    """
+    if sys.version_info < (3, 13):
+        return True
+    try:
+        import ctypes
+    except ImportError:
+        return True
+    api = ctypes.pythonapi
+
+    def pointer(name: str, *args: int | None) -> int | None:
+        get = ctypes.PYFUNCTYPE(ctypes.c_void_p, *[ctypes.c_void_p] * len(args))
+        found: int | None = get((name, api))(*args)
+        return found
+
+    me = pointer("PyThreadState_Get")
+    first = pointer("PyInterpreterState_ThreadHead", pointer("PyInterpreterState_Get"))
+    return me == first and pointer("PyThreadState_Next", me) is None
 
 
 atexit.register(_at_end)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import warnings
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -18,11 +19,12 @@ from typing import Any
 from .counters import Counters
 from .crew import Crew
 from .drivers.base import Driver
-from .errors import PoolError, PoolTimeout, replica
-from .events import Events, log
+from .duties import LOOK_AGAIN, Duties
+from .errors import PoolError, PoolTimeout, PoolUnavailable, replica
+from .events import Events
+from .leaks import Leaks, Suspect, callers_line, in_lines
 from .ledger import (
     CHECKING,
-    CLEANING,
     CLOSED,
     CLOSING,
     OPEN,
@@ -30,21 +32,17 @@ from .ledger import (
     Lease,
     Ledger,
     Wish,
-    snapshot,
 )
+from .logs import Log, whereabouts
 from .member import AT_ONCE, NEVER, Member, line_of
 from .options import Options
+from .outage import TRY_FOR, Outage
 from .source import Source
 from .system import Signal, System
 
-BACKOFF_FIRST = 0.05
-BACKOFF_MOST = 1.0
 _HANDS = 32  # threads that close and ping; an opener has a thread of its own
 _GOOD_FOR = 1.0  # seconds that a ping or an opening counts, whatever `ping_after` is
-_SEARCH_EVERY = 10.0  # seconds at least between two garbage collections
 _COME_OUT = 0.02  # seconds between two looks whether a thread has come out of the driver
-_CUT = (CHECKING, CLEANING, CLOSING)  # what is cut when it takes longer than `ping_timeout`
-_LOOK_AGAIN = 1.0  # seconds between two looks while somebody waits: a safety net, not a clock
 
 
 class Alarm:
@@ -69,7 +67,7 @@ class Keeper:
         system: System,
         counters: Counters,
         signal: Signal,
-        name: str,
+        log: Log,
     ) -> None:
         self._ledger = ledger
         self._source = source
@@ -77,16 +75,20 @@ class Keeper:
         self._system = system
         self._counters = counters
         self._signal = signal
-        self._name = name
+        self._log = log
+        self._name = log.name
         self.events: Events | None = None
-        self.last_error: BaseException | None = None  # of the last connect, while connects fail
-        self._failures = 0
+        self.health_every = NEVER  # seconds between two looks at it, while anybody listens
+        self._outage = Outage()
+        # For those whom `fail_fast_after` sent away: with it connecting is tried while nobody waits.
+        self._trial: Wish | None = None
+        self._tried_for = AT_ONCE
         # Connections opened since nobody waited. A spike is mostly over before the first is open; where
         # it is not, twice as many are opened at a time, and so on.
         self._grown = 0
-        self._retry_at = AT_ONCE
-        self._searched = AT_ONCE
-        self._crew = Crew(lock, system, _HANDS, f"{name} hands")
+        self._duties = Duties(ledger, source, options)
+        self._leaks = Leaks(options.leak_after)
+        self._crew = Crew(lock, system, _HANDS, log)
         # Guards the decision to start or end the housekeeper.
         self._lock = lock
         self._housekeeper: Callable[[], object] = _nobody
@@ -97,6 +99,16 @@ class Keeper:
     @property
     def _driver(self) -> Driver:
         return self._source.driver
+
+    @property
+    def overdue(self) -> int:
+        """Connections that are lent for longer than `leak_after` now."""
+        return self._leaks.overdue
+
+    @property
+    def last_error(self) -> BaseException | None:
+        """Of the last try to connect, while connecting fails."""
+        return self._outage.last_error
 
     # -- opening ----------------------------------------------------------------------------------
 
@@ -124,8 +136,12 @@ class Keeper:
 
     def _ask_for_a_look(self) -> None:
         """Somebody waits: perhaps for what an exception made be lost, and nobody was told of it."""
-        if self._ledger.waiters and self._next_look_at - self._system.monotonic() > _LOOK_AGAIN:
+        if self._ledger.waiters and not self.looks_soon(self._system.monotonic()):
             self._signal.set()
+
+    def looks_soon(self, now: float) -> bool:
+        """Whether the housekeeper looks soon enough for somebody who waits."""
+        return self._next_look_at - now <= LOOK_AGAIN and self._housekeeper() is not None
 
     def _wish_if_possible(self) -> None:
         """As `wish`, for those who only pass by: who waits wishes too."""
@@ -137,16 +153,18 @@ class Keeper:
     def _no_thread(self, exc: RuntimeError) -> None:
         # At the interpreter's end there is none to be had, and nobody left whom that concerns.
         level = logging.DEBUG if _is_the_end(exc) else logging.WARNING
-        log.log(level, "%s: %s", self._name, exc)
+        self._log.seldom(level, "no thread", "%s", exc)
 
     def _claim(self) -> Lease | None:
         now = self._system.monotonic()
-        if now < self._retry_at:
+        if now < self._outage.retry_at:
             return None
         if not self._ledger.waiters:
             self._grown = 0
-        stuck, slow = now - self._options.ping_timeout, now - _LOOK_AGAIN
-        single = self._failures > 0
+        slow = now - LOOK_AGAIN
+        single = self._outage.failures > 0
+        # While connects fail, one that does not come back shall not keep others from trying.
+        stuck = slow if single else now - self._options.ping_timeout
         return self._ledger.claim(stuck, single=single, step=1 + self._grown, slow=slow)
 
     def _opener(self, lease: Lease | None) -> None:
@@ -176,32 +194,76 @@ class Keeper:
         except BaseException as exc:
             self._open_failed(exc)
             self.vacate(lease)
+            seconds = self._system.monotonic() - start
+            self._tell("dbapi_pool_connect_failed", error=type(exc).__name__, seconds=seconds)
             raise
-        self._ledger.inline = self._driver.local
+        self._ledger.inline = self._driver.inline
         self._ledger.fill(lease, member)
         if generation != self._ledger.generation:
             member.doom = "drained"
         elif self._ledger.excess():
             member.doom = "resized"
         self.approve(member)
-        self._counters.connected()
-        self._failures = 0
-        self._retry_at = AT_ONCE
-        self.last_error = None
-        self._tell("dbapi_pool_connected", seconds=self._system.monotonic() - start)
+        seconds = self._system.monotonic() - start
+        self._counters.connected(seconds)
+        self._succeeded()
+        self._log(logging.DEBUG, "connection %d was opened in %.3f s", member.number, seconds)
+        self._tell("dbapi_pool_connected", connection_id=member.number, seconds=seconds)
         self._notify()
         self.keep_house()
 
+    def _succeeded(self) -> None:
+        self._trial = None
+        failed = self._outage.over()
+        if failed is not None:
+            self._log(logging.WARNING, "connecting succeeds again, after %d failures", failed)
+
     def _open_failed(self, exc: BaseException) -> None:
         self._counters.connect_failed()
-        self.last_error = replica(exc)
-        wait = min(BACKOFF_MOST, BACKOFF_FIRST * 2**self._failures)
-        self._failures = min(self._failures + 1, 30)
-        self._retry_at = self._system.monotonic() + wait * (0.5 + 0.5 * self._system.random())
-        self._ledger.inline = self._driver.local
+        now, chance = self._system.monotonic(), self._system.random()
+        self._outage.failed(exc, now, self.is_transient(exc), chance)
+        self._ledger.inline = self._driver.inline
         if self._driver.is_server_wide(exc):
             self.suspect_all()
-        log.info("%s: cannot connect: %s", self._name, type(exc).__name__)
+        kind = type(exc).__name__
+        if self._log.seldom(logging.WARNING, "connect", "cannot connect: %s", kind):
+            self._outage.told = True
+
+    # -- failing fast -----------------------------------------------------------------------------
+
+    def vain_for(self, now: float) -> float:
+        """For how long connecting has been in vain, and nothing is open: see `Outage`."""
+        return self._outage.vain_for(now, self._ledger.census(), self._options.ping_timeout)
+
+    def is_vain(self, now: float) -> bool:
+        """Whether that is so long that nobody shall wait for it; not while nothing is lent anyway."""
+        after = self._options.fail_fast_after
+        if after is None or self._ledger.gate is not OPEN:
+            return False
+        vain_for = self.vain_for(now)
+        return vain_for >= after and vain_for > 0
+
+    def go_on_trying(self) -> None:
+        """Somebody was sent away: try to connect for a while, though nobody waits."""
+        self._tried_for = self._system.monotonic()
+        if self._trial is None:
+            self._trial = wish = Wish(self._signal, 1)
+            _note(self._ledger.wishes, wish)
+        self._wish_if_possible()
+
+    def _send_away(self, now: float) -> None:
+        """Whoever waits in vain is told."""
+        if now - self._tried_for > TRY_FOR:
+            self._trial = None
+        if not (self._ledger.waiters and self.is_vain(now)):
+            return
+        if not self._outage.announced:
+            self._outage.announced = True
+            text = "connecting is in vain, checkouts fail at once"
+            if self._log.seldom(logging.WARNING, "vain", text):
+                self._outage.told = True
+        self._ledger.fail(PoolUnavailable())
+        self.go_on_trying()
 
     def is_transient(self, exc: BaseException) -> bool:
         """Whether connecting may succeed before long, so that those who wait need not be told."""
@@ -213,7 +275,9 @@ class Keeper:
             self._ledger.fail(exc, lambda waiter: not waiter.patient)
         else:
             self._ledger.fail(_presentable(exc), most=1 if self._ledger.census().open else None)
-            self._retry_at = AT_ONCE if self._ledger.floor() == 0 else self._retry_at
+            if self._ledger.floor() == 0:
+                self._outage.retry_at = AT_ONCE
+        self._send_away(self._system.monotonic())
         self._signal.set()
 
     def warm_up(self, count: int, deadline: float, patient: bool) -> None:
@@ -264,7 +328,9 @@ class Keeper:
 
     def settle(self) -> None:
         """After something was appended to `idle`, and somebody waits, or the gate is not open."""
-        self.retire_all(self._ledger.settle(), "closed")
+        late = self._ledger.settle()
+        if late:
+            self.retire_all(late, "closed")
 
     def check(self, lease: Lease) -> None:
         """Ping a member in the background, then put it or retire it."""
@@ -285,16 +351,24 @@ class Keeper:
 
     def ping(self, member: Member) -> bool:
         """Ping a member in this thread; False if it failed, and must be retired."""
+        start = self._system.monotonic()
         try:
             self._driver.ping(member.conn)
         except BaseException as exc:
-            log.info("%s: a connection failed its ping: %s", self._name, type(exc).__name__)
+            kind = type(exc).__name__
+            self._log.seldom(logging.INFO, "ping", "a connection failed its ping: %s", kind)
             self.suspect_all()
+            self._tell_pinged(member, start, good=False)
             if isinstance(exc, Exception):
                 return False
             raise
         self.approve(member)
+        self._tell_pinged(member, start, good=True)
         return True
+
+    def _tell_pinged(self, member: Member, start: float, good: bool) -> None:
+        seconds = self._system.monotonic() - start
+        self._tell("dbapi_pool_pinged", connection_id=member.number, seconds=seconds, good=good)
 
     def approve(self, member: Member) -> None:
         """Just opened or pinged: good for a while, even with `ping_after=0`."""
@@ -326,13 +400,38 @@ class Keeper:
 
     def _retire(self, lease: Lease, reason: str) -> None:
         # From here on its uses are past ones; until then, they are found at its place.
-        uses, lease.member.uses = lease.member.uses, 0
-        self._counters.retired(reason, uses)
-        self._tell("dbapi_pool_retired", reason=reason)
+        member = lease.member
+        self._counters.retired(reason, member)
+        self._tell_retired(member, reason)
         if self._driver.local:
             self._close(lease)
             return
         self._crew.submit(functools.partial(self._close, lease))
+
+    def _tell_retired(self, member: Member, reason: str) -> None:
+        number = member.number
+        if reason == "leaked":
+            self._leaks.forget(member)
+            self._report_dropped(member)
+        age = self._system.monotonic() - member.born
+        self._log(logging.DEBUG, "connection %d is closed: %s, after %.1f s", number, reason, age)
+        self._tell("dbapi_pool_retired", connection_id=number, reason=reason, age=age)
+
+    def _report_dropped(self, member: Member) -> None:
+        """As Python does it for files: shown, or not, as the user's filters say."""
+        code, site = member.code, line_of(member.code, member.lasti)
+        text = f"a connection was dropped without close(); it was borrowed at {site}"
+        self._log.seldom(logging.INFO, ("dropped", site), "%s", text)
+        ends = self._system.is_over() or self._system.ending  # nobody is left whom that concerns
+        if code is not None and not ends:
+            line = int(site.rpartition(":")[2])
+            try:
+                warnings.warn_explicit(
+                    f"{self._name}: {text}", ResourceWarning, code.co_filename, line
+                )
+            except Exception:  # a filter makes it one, and who dropped it is not here to be told
+                self._log.seldom(logging.WARNING, ("warning", site), "%s", text)
+        self._tell("dbapi_pool_dropped", connection_id=member.number, site=site)
 
     def _close(self, lease: Lease) -> None:
         try:
@@ -340,12 +439,15 @@ class Keeper:
         except BaseException:  # an interrupt: somebody else waits, and closes it
             self._crew.submit(functools.partial(self._close, lease))
             raise
+        start, number = self._system.monotonic(), lease.member.number
         try:
             self._driver.close(lease.member.conn)
         except Exception as exc:
-            log.debug("%s: closing raised %s", self._name, type(exc).__name__)
+            self._log(logging.DEBUG, "closing raised %s", type(exc).__name__)
         finally:
             self.vacate(lease)
+        seconds = self._system.monotonic() - start
+        self._tell("dbapi_pool_closed", connection_id=number, seconds=seconds)
 
     def _wait_for_others(self, member: Member) -> None:
         """Let a thread that is still inside a call come out, for a while: few drivers stand being
@@ -361,6 +463,13 @@ class Keeper:
         if self._ledger.gate is CLOSED:
             self._signal.set()  # the housekeeper may end
         self._wish_if_possible()
+
+    def release(self, lease: Lease) -> None:
+        """The driver's connection leaves the pool, and stays open."""
+        member = lease.member
+        self._counters.retired("detached", member)
+        self.vacate(lease)
+        self._tell_retired(member, "detached")
 
     def _notify(self) -> None:
         """Sizes changed: tell those who wait for that."""
@@ -412,7 +521,7 @@ class Keeper:
     def revive(self) -> None:
         """The housekeeper is gone without having resigned: an exception struck its thread."""
         now = self._system.monotonic()
-        if now - self._revived >= _LOOK_AGAIN:  # one that dies at once shall not come back for ever
+        if now - self._revived >= LOOK_AGAIN:  # one that dies at once shall not come back for ever
             self._revived = now
             self.keep_house()
 
@@ -427,10 +536,12 @@ class Keeper:
             self._next_look_at = self._system.monotonic() + (NEVER if delay is None else delay)
             return delay
         except BaseException as exc:  # this thread is ours alone
-            log.error("%s: the housekeeper failed and goes on: %r", self._name, exc)
+            where = whereabouts(exc)
+            text = "the housekeeper failed and goes on: %s"
+            self._log.seldom(logging.ERROR, where, text, where)
         self._next_look_at = NEVER
         if self._housekeeper is me:
-            return _LOOK_AGAIN
+            return LOOK_AGAIN
         self.keep_house()  # it had just resigned: there shall not be two
         return None
 
@@ -441,12 +552,16 @@ class Keeper:
         self.retire_all(self._ledger.adopt(), "leaked")
         self._retire_idle(now)
         self._ledger.serve()
+        self._send_away(now)
         self._fill_if_possible()
         census = self._ledger.census()
-        self._search_garbage(census, now)
+        if self._duties.worth_a_search(census, now):
+            self._system.collect_garbage()
         self._keepalive(now)
-        self._watch(census, now)
+        self._cut_hung(census, now)
         self._report_leaks(census, now)
+        if self.health_every != NEVER and self.events is not None:
+            self.events.look_at_health()
         return None if self._may_end() else self._next_look(census, now)
 
     def _may_end(self) -> bool:
@@ -470,54 +585,25 @@ class Keeper:
         return self._ledger.floor() == 0 or self._ledger.gate is CLOSED
 
     def _next_look(self, census: Census, now: float) -> float:
-        options = self._options
-        spans = [options.idle_timeout, options.keepalive, options.leak_after, options.max_lifetime]
-        look = min((span / 4 for span in spans if span is not None), default=60.0)
-        look = min(look, options.ping_timeout) if not self._driver.local else look
-        for task in _CUT:
-            for place in census.tasks[task]:
-                late = place.since + options.ping_timeout - now
-                look = min(look, late if late > 0 else options.ping_timeout)
+        look = self._duties.next_look(census, now)
         if self._ledger.waiters:
-            look = min(look, _LOOK_AGAIN)
-        if self._retry_at > now:
-            look = min(look, self._retry_at - now)
-        for member in self._ledger.idle_members():
-            look = min(look, self._idle_due(member) - now)
+            look = min(look, LOOK_AGAIN, self._patience_left(now))
+        if self._outage.retry_at > now:
+            look = min(look, self._outage.retry_at - now)
+        look = min(look, self.health_every)
         return max(look, 0.001)
 
-    def _idle_due(self, member: Member) -> float:
-        """When something must be done about an idle member."""
-        options = self._options
-        due = member.expires
-        if options.idle_timeout is not None and self._may_shrink():
-            due = min(due, member.returned + options.idle_timeout)
-        if options.keepalive is not None:
-            due = min(due, max(member.returned, member.pinged) + options.keepalive)
-        return due
-
-    def _may_shrink(self) -> bool:
-        return self._driver.expendable and self._ledger.census().open > self._ledger.min_size
+    def _patience_left(self, now: float) -> float:
+        """Until those who wait are to be sent away."""
+        after = self._options.fail_fast_after
+        if after is None or self._ledger.gate is not OPEN:
+            return NEVER
+        vain_for = self.vain_for(now)
+        return after - vain_for if vain_for > 0 else NEVER
 
     def _retire_idle(self, now: float) -> None:
-        ledger = self._ledger
-        for lease in ledger.take_idle(lambda member: member.doom is not None):
-            self.retire(lease, lease.member.doom)
-        self.retire_all(ledger.take_idle(lambda member: now >= member.expires), "lifetime")
-        # Left behind by a `resize()` that was interrupted.
-        self.retire_all(ledger.take_idle(lambda member: True, ledger.excess()), "resized")
-        if not self._driver.expendable:
-            return
-        most = self._options.max_idle
-        if most is not None:  # what was opened or checked for somebody who then left
-            surplus = max(len(ledger.idle) - most, 0)
-            self.retire_all(ledger.take_idle(lambda member: True, surplus), "surplus")
-        after = self._options.idle_timeout
-        if after is None:
-            return
-        spare = ledger.census().open - ledger.min_size
-        old = ledger.take_idle(lambda member: now >= member.returned + after, max(spare, 0))
-        self.retire_all(old, "idle")
+        for leases, reason in self._duties.idle_to_close(now):
+            self.retire_all(leases, reason)
 
     def _fill(self) -> None:
         """Open what `min_size` lacks, and retry what failed."""
@@ -538,62 +624,72 @@ class Keeper:
             self._no_thread(exc)
 
     def _keepalive(self, now: float) -> None:
-        every = self._options.keepalive
-        if every is None:
-            return
-        wanted = self._ledger.take_idle(
-            lambda member: now >= max(member.returned, member.pinged) + every
-        )
+        wanted = self._duties.idle_to_ping(now)
         while wanted:
             self.check(wanted.pop())
 
-    def _watch(self, census: Census, now: float) -> None:
-        """Cut what blocks for longer than `ping_timeout`."""
-        for task in _CUT:
-            for place in census.tasks[task]:
-                member = place.member
-                late = now - place.since >= self._options.ping_timeout
-                if late and member is not None and place.task == task:
-                    self._cut(member.conn)
-
-    def _cut(self, conn: Any) -> None:
-        try:
-            self._driver.interrupt(conn)
-        except Exception as exc:
-            log.debug("%s: interrupting raised %s", self._name, type(exc).__name__)
-
-    def _search_garbage(self, census: Census, now: float) -> None:
-        """All are lent, and nobody was served for a while: a dropped handle may be in a reference
-        cycle (an exception's traceback makes one), which nothing collects while all threads wait."""
-        waiters = snapshot(self._ledger.waiters)
-        if len(census.lent) < self._ledger.max_size or not waiters:
-            return
-        waited = now - min(waiter.since for waiter in waiters)
-        # Ever more rarely in one long wait, since a collection stops everybody.
-        if waited >= _LOOK_AGAIN and now - self._searched >= max(_SEARCH_EVERY, waited / 2):
-            self._searched = now
-            self._system.collect_garbage()
+    def _cut_hung(self, census: Census, now: float) -> None:
+        for member in self._duties.hung(census, now):
+            try:
+                self._driver.interrupt(member.conn)
+            except Exception as exc:
+                self._log(logging.DEBUG, "interrupting raised %s", type(exc).__name__)
 
     def _report_leaks(self, census: Census, now: float) -> None:
-        after = self._options.leak_after
-        if after is None:
-            return
-        for place in census.lent:
-            member = place.member
-            if (
-                member is not None
-                and now - member.since >= after
-                and member.reported != member.uses
-            ):
-                member.reported = member.uses
-                log.warning(
-                    "%s: a connection has been lent for %.1f s, longer than leak_after=%r;"
-                    " it was borrowed at %s",
-                    self._name,
-                    now - member.since,
-                    after,
-                    line_of(member.code, member.lasti),
-                )
+        for suspect in self._leaks.over():
+            seconds = suspect.ended_at(now) - suspect.since
+            self._log.seldom(
+                logging.WARNING,
+                ("late", suspect.site),
+                "the connection that was borrowed at %s came back after all, after %.1f s",
+                suspect.site,
+                seconds,
+            )
+            self._tell(
+                "dbapi_pool_returned_late",
+                connection_id=suspect.member.number,
+                site=suspect.site,
+                seconds=seconds,
+            )
+        for suspect in self._leaks.new(census, now):
+            self._counters.leak()
+            self._report_leak(suspect, now - suspect.since)
+
+    def _report_leak(self, suspect: Suspect, seconds: float) -> None:
+        member = suspect.member
+        stack = in_lines(member.stack)
+        self._log.seldom(
+            logging.WARNING,
+            ("leak", suspect.site),
+            "a connection has been lent for %.1f s, longer than leak_after=%r, to thread %d; it was"
+            " borrowed at %s%s",
+            seconds,
+            self._options.leak_after,
+            member.thread,
+            suspect.site,
+            f", by way of\n{stack}" if stack else "",
+        )
+        self._tell(
+            "dbapi_pool_leak_suspected",
+            connection_id=member.number,
+            site=suspect.site,
+            thread=member.thread,
+            seconds=seconds,
+            stack=stack,
+        )
+
+    def report_sharing(self, member: Member, threads: tuple[int, int]) -> None:
+        """Two threads are inside one borrowed connection."""
+        site = line_of(member.code, member.lasti)
+        self._log.seldom(
+            logging.WARNING,
+            ("sharing", site),
+            "two threads use one connection at the same time, which was borrowed at %s: %s; let"
+            " each borrow its own",
+            site,
+            " and ".join(f"thread {thread} at {callers_line(thread)}" for thread in threads),
+        )
+        self._tell("dbapi_pool_shared", connection_id=member.number, site=site, threads=threads)
 
     def _tell(self, event: str, **facts: Any) -> None:
         if self.events is not None:
@@ -634,7 +730,7 @@ def _presentable(exc: BaseException) -> Exception:
     """What can be raised in another thread: a driver's error as it is."""
     if isinstance(exc, Exception):
         return exc
-    error = PoolError(f"connecting was cut short by {exc!r}")
+    error = PoolError(f"connecting was cut short by {type(exc).__name__}")
     # Without the frames, which hold a lease, or whoever keeps the error would keep its place.
     error.__cause__ = exc.with_traceback(None)
     return error

@@ -1,6 +1,7 @@
 """The concurrency core: who gets which member, and when.
 
-It knows no driver, does no I/O, reads no clock and knows nobody but `errors`. Members are opaque.
+It knows no driver, does no I/O, reads no clock and knows nobody but `errors`. Of a member it knows
+which thread has borrowed it, nothing else.
 
 **Capacity is objects.** A `Place` is room for one driver connection; `max_size` of them may be
 occupied. A `Lease` is the right to use one place, and a place has at most one living lease: it
@@ -118,7 +119,9 @@ class Lease:
 class Waiter:
     """One caller in line."""
 
-    __slots__ = ("error", "lease", "patient", "signal", "since", "thread", "turn", "where")
+    __slots__ = (
+        "error", "in_line", "lease", "patient", "signal", "since", "thread", "turn", "where"
+    )  # fmt: skip
 
     def __init__(
         self, signal: SignalLike, thread: int, since: float, where: Any, patient: bool = True
@@ -130,6 +133,7 @@ class Waiter:
         self.since = since
         self.where = where
         self.turn = 0  # its number in the line, for good: see `Ledger.rejoin`
+        self.in_line = False  # False: certainly not
         self.lease: Lease | None = None
         self.error: BaseException | None = None
 
@@ -243,20 +247,36 @@ class Ledger:
 
     # -- waiting ----------------------------------------------------------------------------------
 
-    def join(self, waiter: Waiter, max_waiting: int | None) -> None:
+    def join(self, waiter: Waiter, max_waiting: int | None) -> bool:
         """Stand in line, and be served if something is free.
 
-        Raises `PoolClosed`, and if nothing is free or on its way for this waiter `PoolTimeout` for
-        the impatient and `PoolFull`.
+        True: nothing is to be done but to wait; see `_is_settled`. Raises `PoolClosed`, and if nothing
+        is free or on its way for this waiter `PoolTimeout` for the impatient and `PoolFull`.
         """
+        settled = False
         with self._lock:
-            refusal = self._refusal(waiter, max_waiting)
+            refusal = None
+            if self.gate is not OPEN or max_waiting is not None or not waiter.patient:
+                refusal = self._refusal(waiter, max_waiting)
             if refusal is None:
                 waiter.turn = next(self._turns)
+                waiter.in_line = True
                 self.waiters.append(waiter)
                 self._serve()
+                settled = self._is_settled(waiter.thread)
         if refusal is not None:
             raise refusal
+        return settled
+
+    def _is_settled(self, thread: int) -> bool:
+        """Whether every place holds a member, and none was borrowed by `thread`: so no connection
+        can be opened now (who vacates a place sees to that then), and whether `thread` waits makes no
+        deadlock. Caller holds the lock."""
+        for place in self.places:
+            member = place.member
+            if member is None or member.thread == thread:
+                return False
+        return len(self.places) >= self.max_size
 
     def _refusal(self, waiter: Waiter, max_waiting: int | None) -> type[PoolError] | None:
         """Why it may not stand in line. Caller holds the lock."""
@@ -292,6 +312,7 @@ class Ledger:
             if now != before:
                 return []
             self.waiters.remove(waiter)
+            waiter.in_line = False
             return now
 
     def _stuck(self, waiter: Waiter) -> list[Stuck]:
@@ -315,6 +336,7 @@ class Ledger:
             closed = self.gate is CLOSED
             if not closed:
                 waiter.lease = None
+                waiter.in_line = True
                 before = sum(other.turn < waiter.turn for other in tuple(self.waiters))
                 self.waiters.insert(before, waiter)
                 self._serve()
@@ -328,6 +350,7 @@ class Ledger:
                 self.waiters.remove(waiter)
             except ValueError:
                 pass
+            waiter.in_line = False
             self._serve()
 
     def fail(
@@ -361,6 +384,7 @@ class Ledger:
             self.waiters.remove(waiter)
         except ValueError:  # a finalizer was quicker
             pass
+        waiter.in_line = False
 
     def serve(self) -> None:
         """Give what is free to those who wait, first come, first served."""
@@ -390,6 +414,8 @@ class Ledger:
     def _next(self) -> Lease | None:
         """Something free, or None. Caller holds the lock."""
         if self.gate is not OPEN:
+            return None
+        if not self.idle and not self.inline:
             return None
         try:
             return self.idle.pop()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from .checks import Check, is_setup, one_of, seconds, whole
+from .checks import Check, is_flag, is_setup, one_of, seconds, whole
 from .errors import PoolSettingError
 
 Setup = str | Sequence[str] | Callable[[Any], object] | None
@@ -51,8 +51,20 @@ class Options:
     setup: Setup = None
     """SQL, several, or a callable taking the driver's connection: run on every new connection and
     after every full reset, then committed."""
+    fail_fast_after: float | None = None
+    """While nothing is open, and connecting has been in vain for so long, a checkout raises
+    `PoolUnavailable` at once. 0: from the first failure on. None: each waits for its own time."""
     leak_after: float | None = None
-    """Report a connection lent longer than that, with the place where it was borrowed."""
+    """Report a connection lent longer than that, with the place where it was borrowed, and when it
+    comes back after all. (`fetchall` of a long query takes its time too.)"""
+    leak_stack: bool = False
+    """Keep with each checkout the calls that led to it, for that report. Takes some 5 us."""
+    detect_sharing: bool = False
+    """Report a borrowed connection inside which two threads are at the same time, once for each
+    borrowing."""
+    native: bool = False
+    """Lend the driver's own connection objects, of a class derived from theirs, for code that checks
+    types in C: see docs/native.md for what that gives up."""
 
     def __post_init__(self) -> None:
         for name, check in CHECKS.items():
@@ -85,5 +97,9 @@ CHECKS: dict[str, Check] = {
     "keepalive": seconds(above_zero=True, optional=True),
     "reset": one_of(*RESETS),
     "setup": is_setup,
+    "fail_fast_after": seconds(optional=True),
     "leak_after": seconds(above_zero=True, optional=True),
+    "leak_stack": is_flag,
+    "detect_sharing": is_flag,
+    "native": is_flag,
 }

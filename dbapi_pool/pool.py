@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import functools
 import weakref
+from _bisect import bisect_left
 from collections.abc import Callable, Sequence
 from sys import _getframe
 from types import CodeType, FrameType, TracebackType
 
-from . import diagnosis, fork, interpreters
+from . import diagnosis, fork, interpreters, process
 from .checks import check_count, check_timeout
 from .cleaning import Cleaner
 from .counters import Counters
@@ -26,12 +27,16 @@ from .errors import (
     PoolError,
     PoolSettingError,
     PoolTimeout,
+    PoolUnavailable,
     for_driver,
 )
 from .handles import PooledConnection, lend
+from .leaks import calls_here
 from .ledger import CLEANING, CLOSED, OPEN, SUSPENDED, Lease, Ledger, Stuck, Waiter, snapshot
 from .member import AT_ONCE, NEVER, Member, Work
+from .sharing import Inside
 from .system import REAL, System
+from .tally import BOUNDS
 from .transactions import Terms, Transaction, run
 
 TYPE_CHECKING = False
@@ -39,18 +44,26 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn, TypeVar
 
     from .drivers.base import Driver
+    from .health import Health
+    from .holders import Holder
     from .keeper import Keeper
-    from .options import Reset, Setup
+    from .options import Options, Reset, Setup
     from .stats import PoolStats
 
     T = TypeVar("T")
 
-_NO_TIME = 1e-9
+_NO_TIME = -1.0
+_DEBUG, _INFO = 10, 20  # as in logging, which takes long to import
 _CONNECT_PATIENCE = 30.0  # seconds that `timeout=0` waits for a connect that there was room for
 
 
 def _nothing() -> None:
     """What a borrower does who has not stood in line."""
+
+
+def _changes_nothing(sql: Any) -> bool:
+    """Of a statement in a pool that resets no session."""
+    return False
 
 
 class Pool:
@@ -62,7 +75,7 @@ class Pool:
     `Options`; further:
 
     `driver`: a `Driver` instance instead of the one that the plugins find.
-    `name`: shown in `repr`, logs and thread names.
+    `name`: shown in `repr`, logs, thread names and metrics, for which it should be the only one.
     `clock`: a `System`; for tests (`dbapi_pool.testing.VirtualClock`).
 
     Opens `min_size` connections before it returns, and raises the driver's own error if it cannot.
@@ -87,7 +100,11 @@ class Pool:
         keepalive: float | None = None,
         reset: Reset = "auto",
         setup: Setup = None,
+        fail_fast_after: float | None = None,
         leak_after: float | None = None,
+        leak_stack: bool = False,
+        detect_sharing: bool = False,
+        native: bool = False,
         driver: Driver | None = None,
         name: str | None = None,
         clock: System | None = None,
@@ -95,6 +112,7 @@ class Pool:
     ) -> None:
         # Here and in `_start`, not above: these import dataclasses, re and logging, which take longer
         # than all the rest of `from dbapi_pool import Pool`.
+        from .events import Events
         from .options import Options
         from .source import Source
 
@@ -112,24 +130,32 @@ class Pool:
             keepalive=keepalive,
             reset=reset,
             setup=setup,
+            fail_fast_after=fail_fast_after,
             leak_after=leak_after,
+            leak_stack=leak_stack,
+            detect_sharing=detect_sharing,
+            native=native,
         )
         self._system = clock or REAL
         self._now = self._system.monotonic
         self._ident = self._system.get_ident
         self._source = Source(creator, args, kwargs, driver, self._options, self._system)
-        self.name = name or f"pool-{self._source.driver.name}"
+        self.name = name or process.unused_name(f"pool-{self._source.driver.name}")
+        self._events = Events(self)
         self._start()
-        fork.watch(self)
+        process.watch(self)
         interpreters.watch(self)
+        self._log(_DEBUG, "started: %s, max_size=%d", self._source.driver.name, max_size)
+        self._events.tell("dbapi_pool_started")
         if min_size:
             self._open_first(min_size)
 
     def _start(self) -> None:
         """Everything that a fork, or a new pool, begins with."""
-        from .events import Events
+        from . import health
         from .keeper import Alarm, Keeper
-        from .stats import PoolStats
+        from .logs import Log
+        from .picture import picture
 
         system, options = self._system, self._options
         signal = system.signal()
@@ -138,20 +164,29 @@ class Pool:
         # guards the making of a `Work`, lest two threads with one handle make two.
         self._lock = lock = system.lock()
         self._counters = Counters(lock)
+        self._log = Log(self.name, system.monotonic)
         self._ledger = Ledger(lock, options.min_size, options.max_size, Alarm(signal))
-        self._ledger.inline = self._source.driver.local
+        self._ledger.inline = self._source.driver.inline
         self._keeper = Keeper(
-            lock, self._ledger, self._source, options, system, self._counters, signal, self.name
+            lock, self._ledger, self._source, options, system, self._counters, signal, self._log
         )
         self._inspector = Inspector(self._ledger, system)
-        self._events = self._keeper.events = Events(self)
-        self._heard_out = self._events.heard("dbapi_pool_checked_out")
-        self._heard_in = self._events.heard("dbapi_pool_checked_in")
+        self._keeper.events = self._events
+        self._health = health
+        self._monitor = health.Monitor(self._now())
+        self.note_listeners()
         # Kept, as nothing can be imported any more when the interpreter ends.
-        self._stats: type[PoolStats] = PoolStats
+        self._picture = picture
         self._cleaner: Cleaner | None = None
+        self._ceiling = 0
         # Whether more has to be looked at when a connection comes back than in most pools.
         self._choosy = options.max_idle is not None or options.max_uses is not None
+        self._lent: Callable[[PooledConnection], Any] | None = None
+        if options.native:
+            from .native import lent
+
+            self._lent = lent
+        self._may_fail_fast = options.fail_fast_after is not None
         self._ping_after = NEVER if options.ping_after is None else options.ping_after
         self._finalizer = weakref.finalize(self, _abandon, self._ledger, self._keeper)
         self._finalizer.atexit = False
@@ -169,8 +204,9 @@ class Pool:
         """Borrow a connection. Give it back with its `close()`, or use it as a context manager.
 
         `timeout`: seconds that this may take in all; None: `checkout_timeout`. 0: fail at once if
-        every connection is lent. Raises `PoolTimeout`, `PoolFull`, `PoolDeadlock`, `PoolClosed`, or
-        the driver's own error if it cannot connect and another try would not help.
+        every connection is lent. Raises `PoolTimeout` (with `fail_fast_after` also at once, as
+        `PoolUnavailable`), `PoolFull`, `PoolDeadlock`, `PoolClosed`, or the driver's own error if it
+        cannot connect and another try would not help.
         """
         frame = _getframe(1)
         return self._borrow(timeout, frame.f_code, frame.f_lasti)
@@ -185,7 +221,7 @@ class Pool:
         # (An attribute that is no method is loaded before it is called: CPython does that faster.)
         ledger = self._ledger
         clock = self._now
-        now = clock()
+        begin = now = clock()
         lease = None
         if not ledger.waiters and ledger.gate is OPEN:
             try:
@@ -210,8 +246,19 @@ class Pool:
         lease.pool = self
         handle = lend(lease)
         if self._heard_out:
-            self._events.tell("dbapi_pool_checked_out", connection=handle)
+            return self._hand_over(member, handle, now - begin)  # type: ignore[no-any-return]
         return handle
+
+    def _hand_over(self, member: Member, handle: PooledConnection, waited: float) -> Any:
+        """What the borrower gets, where that takes more than most pools do."""
+        if self._options.leak_stack:
+            member.stack = calls_here()
+        conn = self._lent(handle) if self._lent is not None else handle
+        number = member.number
+        self._events.tell(
+            "dbapi_pool_checked_out", connection_id=number, connection=conn, waited=waited
+        )
+        return conn
 
     def _inspect(self, lease: Lease, rejoin: Callable[[], object] = _nothing) -> Lease | None:
         """A closer look at a member. None: it was of no use, or is being pinged.
@@ -264,52 +311,70 @@ class Pool:
         signal = self._system.signal()
         waiter = Waiter(signal, self._ident(), self._now(), (code, lasti), timeout != 0)
         deadline = NEVER if timeout is None else waiter.since + (timeout or _CONNECT_PATIENCE)
+        in_line = False
         try:  # nobody may stand in line after the call has ended
-            self._join(waiter)
+            if self._may_fail_fast and self._keeper.is_vain(waiter.since):
+                self._keeper.go_on_trying()
+                self._fail_fast(waiter)
+            settled = self._join(waiter)
+            in_line = True
             try:
-                return self._wait(waiter, deadline)
+                return self._wait(waiter, deadline, settled)
             finally:
                 self._counters.waited(self._now() - waiter.since)
         except BaseException as exc:
             self._quit(waiter)
-            if isinstance(exc, PoolTimeout):
-                self._note_timeout(waiter)
+            self._note_refusal(waiter, exc, in_line)
             raise
 
-    def _join(self, waiter: Waiter) -> None:
+    def _join(self, waiter: Waiter) -> bool:
         try:
-            self._ledger.join(waiter, self._options.max_waiting)
+            return self._ledger.join(waiter, self._options.max_waiting)
         except PoolError as exc:
             raise self._refusal(type(exc), waiter) from self._keeper.last_error
 
-    def _wait(self, waiter: Waiter, deadline: float) -> Lease:
-        """Wait in line until a usable member is given, or `deadline`."""
-        rejoin = functools.partial(self._rejoin, waiter)
+    def _wait(self, waiter: Waiter, deadline: float, settled: bool) -> Lease:
+        """Wait in line until a usable member is given, or `deadline`. `settled`: see `Ledger.join`."""
         while True:
-            lease = self._inspect(self._answer(waiter, deadline), rejoin)
-            if lease is not None:
-                return lease
+            lease = self._answer(waiter, deadline, settled)
+            member = lease.member
+            if member is not None and self._now() < member.due:
+                if member.alive is None or _alive(member):
+                    return lease
+            good = self._inspect(lease, functools.partial(self._rejoin, waiter))
+            if good is not None:
+                return good
+            del lease  # it is not this thread's any more
+            settled = False
 
-    def _answer(self, waiter: Waiter, deadline: float) -> Lease:
+    def _answer(self, waiter: Waiter, deadline: float, settled: bool) -> Lease:
         """What the line gives to this waiter; raises what it was refused with."""
-        ledger = self._ledger
-        while not waiter.answered:
-            left = deadline - self._now()
-            locked = self._system.holds_lock()
-            if left <= 0 or locked:
-                suspects = ledger.stuck(waiter)
-                ledger.leave(waiter)
-                if waiter.answered:  # at this very instant
-                    break
-                # In no variable: it and this frame would keep each other, and the caller's, alive.
-                raise self._refusal(
-                    PoolTimeout, waiter, suspects, locked
-                ) from self._keeper.last_error
-            left = min(left, self._look_for_deadlock(waiter), self._wish())
+        while waiter.lease is None and waiter.error is None:
+            now = self._now()
+            left = deadline - now
+            if left <= 0:
+                self._give_up(waiter)
+                break
+            if not (settled and self._keeper.looks_soon(now)):
+                left = min(left, self._look_for_deadlock(waiter), self._wish())
             waiter.signal.wait(None if left == NEVER else left)
-        if waiter in snapshot(ledger.waiters):  # who told it was struck, or is not done yet
-            ledger.leave(waiter)
+            settled = False  # woken for another reason, perhaps
+        if waiter.in_line:  # who told it was struck, or is not done yet
+            self._ledger.leave(waiter)
+        if type(waiter.error) is PoolUnavailable:
+            self._fail_fast(waiter)
         return waiter.take()
+
+    def _fail_fast(self, waiter: Waiter) -> NoReturn:
+        raise self._refusal(PoolUnavailable, waiter) from self._keeper.last_error
+
+    def _give_up(self, waiter: Waiter) -> None:
+        """Time is over: raises, unless the answer comes at this very instant."""
+        suspects = self._ledger.stuck(waiter)
+        self._ledger.leave(waiter)
+        if not waiter.answered:
+            # In no variable: it and this frame would keep each other, and the caller's, alive.
+            raise self._refusal(PoolTimeout, waiter, suspects) from self._keeper.last_error
 
     def _wish(self) -> float:
         """Have a connection opened if need be; seconds after which to try again."""
@@ -323,6 +388,8 @@ class Pool:
 
     def _look_for_deadlock(self, waiter: Waiter) -> float:
         """Raise `PoolDeadlock` if nobody will ever be served; seconds until the next look."""
+        if self._ledger.max_size < self._ceiling:
+            return NEVER  # `resize` wakes it
         stuck, pause = self._inspector.look(waiter, self._now())
         if stuck:
             text = diagnosis.deadlock(stuck, waiter.where, self._now())
@@ -344,26 +411,30 @@ class Pool:
         if lease.member is None:
             self._keeper.vacate(lease)
         else:
-            self._keeper.put(lease)
+            self._keeper.give(lease)  # it may have become unwanted meanwhile
 
-    def _note_timeout(self, waiter: Waiter) -> None:
-        self._counters.timed_out()
-        self._events.tell("dbapi_pool_timed_out", seconds=self._now() - waiter.since)
+    def _note_refusal(self, waiter: Waiter, exc: BaseException, in_line: bool) -> None:
+        why, timeout = diagnosis.refusal(exc), isinstance(exc, PoolTimeout)
+        seconds = self._now() - waiter.since
+        self._counters.refused(why, timeout, in_line)
+        if timeout:
+            self._events.tell("dbapi_pool_timed_out", seconds=seconds)
+        self._events.tell("dbapi_pool_refused", error=why, seconds=seconds)
 
     def _refusal(
         self,
         kind: type[PoolError],
         waiter: Waiter,
         suspects: Sequence[Stuck] = (),
-        locked: bool = False,
     ) -> PoolError:
         """The error that the caller sees: the driver's too, with the whole story."""
+        keeper, now = self._keeper, self._now()
         text = diagnosis.explain(
-            kind, self._ledger, self._options, self._keeper.last_error, waiter, self._now()
+            kind, self._ledger, self._options, keeper.last_error, waiter, now, keeper.vain_for(now)
         )
         if suspects:
             text = f"{text}; {diagnosis.suspicion(suspects, self._now())}"
-        if locked:
+        if kind is PoolTimeout and self._system.holds_lock():
             text = f"{text}; {diagnosis.INSIDE_A_LOCK}"
         return self._error(kind, f"{self.name}: {text}")
 
@@ -379,15 +450,25 @@ class Pool:
 
     def begin_work(self, member: Member) -> Work:
         """The record of what the borrower does from now on."""
-        with self._lock:
-            work = member.work
-            if work is None:
-                member.thread = self._ident()  # it may have been passed on since it was borrowed
-                member.work = work = Work(self._may_change_session, self.driver.known_harmless)
-            return work
+        work = member.work
+        if work is None:
+            # No lock: of two threads with one handle both find the same.
+            work = member.record or self._make_record(member)
+            ident = self._ident
+            member.thread = ident()  # it may have been passed on since it was borrowed
+            member.work = work
+        return work
 
-    def _may_change_session(self, sql: Any) -> bool:
-        return self._options.reset != "none" and self._source.driver.may_change_session(sql)
+    def _make_record(self, member: Member) -> Work:
+        driver: Driver = member.driver
+        # What an idle connection refers to must not keep the pool alive.
+        note = _changes_nothing if self._options.reset == "none" else driver.may_change_session
+        with self._lock:
+            if member.record is None:
+                member.record = record = Work(note, driver.known_harmless, driver.known_inert)
+                if self._options.detect_sharing:
+                    record.inside = Inside(member, self._keeper.report_sharing)
+            return member.record
 
     def check_in(self, lease: Lease) -> None:
         """A borrower is done with it: clean it, then pass it on or retire it."""
@@ -398,7 +479,8 @@ class Pool:
         if member.work is not None:
             reason = self._clean(lease, member, member.work)
             if reason is not None:
-                self._tell_checked_in(member)
+                if self._heard_in:
+                    self._tell_checked_in(member)
                 self.discard(lease, reason)
                 return
             member.work = None
@@ -437,7 +519,8 @@ class Pool:
         return None
 
     def _tell_checked_in(self, member: Member) -> None:
-        self._events.tell("dbapi_pool_checked_in", seconds=self._now() - member.since)
+        held = self._now() - member.since
+        self._events.tell("dbapi_pool_checked_in", connection_id=member.number, seconds=held)
 
     def _clean(self, lease: Lease, member: Member, work: Work) -> str | None:
         cleaner = self._cleaner
@@ -448,8 +531,12 @@ class Pool:
             cleaner = Cleaner(driver, self._options.reset, self._options.setup)
             self._cleaner = cleaner
         place = lease.place
+        now = self._now()
+        held, holds = now - member.since, work.holds
+        holds.counts[bisect_left(BOUNDS, held)] += 1  # as `Tally.add`, written out
+        holds.total += held
         if not driver.local:  # the housekeeper cuts it if it hangs
-            place.since = self._now()
+            place.since = now
             place.task = CLEANING
         try:
             reason = cleaner.clean(member, work)
@@ -457,6 +544,13 @@ class Pool:
             self.discard(lease, "interrupted")
             raise
         place.task = None
+        if self._heard_cleaned:
+            self._events.tell(
+                "dbapi_pool_cleaned",
+                connection_id=member.number,
+                seconds=self._now() - now,
+                reason=reason,
+            )
         return reason
 
     def discard(self, lease: Lease, reason: str) -> None:
@@ -469,6 +563,8 @@ class Pool:
                 fence(cursor)
         if reason == "broken":
             self._keeper.suspect_all()
+        elif reason == "invalidated" and self._heard_in:
+            self._tell_checked_in(member)
         lease.pool = None
         self._keeper.retire(lease, reason)
 
@@ -477,9 +573,10 @@ class Pool:
         if not self._ledger.owns(lease):
             raise self._error(ConnectionReturned, "this connection was lost, and is being closed")
         member = lease.member
+        if self._heard_in:
+            self._tell_checked_in(member)
         lease.pool = None
-        self._counters.retired("detached", member.uses)
-        self._keeper.vacate(lease)
+        self._keeper.release(lease)
         return member.conn
 
     def failed(self, lease: Lease, exc: BaseException) -> None:
@@ -495,6 +592,7 @@ class Pool:
             lost = driver.is_failover(exc, member.conn)
             if lost and member.doom is None:  # the first one to notice
                 self._replace_all("failover")
+                self._tell_changed("failover")
             elif driver.is_server_wide(exc):
                 self._keeper.suspect_all()
         work = member.work
@@ -536,9 +634,14 @@ class Pool:
         backoff with jitter (10 ms to 1 s): `fn` must have no other effects. Then the last error is
         raised. A connection lost during COMMIT raises `CommitOutcomeUnknown`, without another try.
         """
-        check_count("retries", retries)
-        frame = _getframe(1)
         terms = Terms(isolation, readonly, timeout, options)
+        return self.run_at(_getframe(1), fn, retries, terms)
+
+    def run_at(
+        self, frame: FrameType, fn: Callable[[PooledConnection], T], retries: int, terms: Terms
+    ) -> T:
+        """As `run`, for code that stands between the pool and its users: see `lend`."""
+        check_count("retries", retries)
         return run(self, fn, retries, terms, frame.f_code, frame.f_lasti)
 
     def _sleep(self, seconds: float) -> None:
@@ -598,6 +701,7 @@ class Pool:
             )
         self._replace_all("drained")
         self._keeper.wish()
+        self._tell_changed("drained")
 
     def _replace_all(self, reason: str) -> None:
         if not self._source.driver.expendable:
@@ -607,17 +711,28 @@ class Pool:
             _doom(place.member, reason)
         self._keeper.retire_all(self._ledger.take_idle(lambda member: True), reason)
 
-    def resize(self, max_size: int | None = None, min_size: int | None = None) -> None:
-        """Change the sizes. What is too many is closed: idle ones now, then those that come back."""
-        sizes = {
-            "max_size": self.max_size if max_size is None else max_size,
-            "min_size": self.min_size if min_size is None else min_size,
-        }
+    def resize(
+        self,
+        max_size: int | None = None,
+        min_size: int | None = None,
+        ceiling: int | None = None,
+    ) -> None:
+        """Change the sizes. What is too many is closed: idle ones now, then those that come back.
+
+        With `max_size=0` (and `min_size=0`) nothing is lent, and nothing kept open, until it is raised
+        again. `ceiling`: to how many somebody may raise `max_size` by and by, for whoever waits: below
+        that, waiting for itself is no deadlock. Raises `PoolSettingError` for sizes that cannot be.
+        """
+        most = self.max_size if max_size is None else max_size
+        least = self.min_size if min_size is None else min_size
+        nothing = most == 0 and least == 0
+        sizes = {"max_size": 1 if nothing else most, "min_size": least}
         changed = type(self._options)(**{**self._options.as_dict(), **sizes})
         self._options = changed
         self._choosy = True
         ledger = self._ledger
-        ledger.max_size, ledger.min_size = changed.max_size, changed.min_size
+        self._ceiling = ceiling or 0
+        ledger.max_size, ledger.min_size = 0 if nothing else most, least
         try:
             gone = ledger.take_idle(lambda member: True, ledger.excess())
             self._keeper.retire_all(gone, "resized")
@@ -628,15 +743,23 @@ class Pool:
         except BaseException:
             self._keeper.end()  # the housekeeper does the rest
             raise
+        self._tell_changed("resized")
 
     def suspend(self) -> None:
         """Lend nothing until `resume()`: borrowers wait, on their own timeouts."""
         self._shut(SUSPENDED)
+        self._tell_changed("suspended")
 
     def resume(self) -> None:
         """Lend again."""
         self._shut(OPEN)
         self._keeper.wish()
+        self._tell_changed("resumed")
+
+    def _tell_changed(self, what: str) -> None:
+        sizes = self.min_size, self.max_size
+        self._log(_INFO, "%s; min_size=%d, max_size=%d", what, *sizes)
+        self._events.tell("dbapi_pool_changed", what=what)
 
     def _shut(self, gate: str | None) -> None:
         if not self._ledger.shut(gate):
@@ -645,6 +768,14 @@ class Pool:
     def _end_threads(self) -> None:
         """The sub-interpreter ends, and no thread may outlive it; `System.ending` is already set."""
         self.close(timeout=0)
+        driver = self._source.driver
+        if driver.local:
+            # Who still holds one drops it without a word, and from Python 3.13 on sqlite3 would warn.
+            self._last_rites = [
+                weakref.ref(lease, functools.partial(_close_at_last, driver, place.member.conn))
+                for place in tuple(self._ledger.places)
+                if (lease := place.ref()) is not None and place.member is not None
+            ]
 
     def close(self, timeout: float = 5.0) -> bool:
         """Close the pool: waiters get `PoolClosed`, idle connections are closed, lent ones on return.
@@ -654,6 +785,9 @@ class Pool:
         """
         check_timeout(timeout)
         timeout = 0 if self._is_vain_to_wait() else timeout
+        if not self.closed:
+            self._log(_DEBUG, "closed")
+            self._events.tell("dbapi_pool_ended")
         self._ledger.shut(CLOSED)
         self._ledger.fail(self._error(PoolClosed, f"{self.name}: the pool was closed"))
         self._keeper.retire_all(self._ledger.take_idle(lambda member: True), "closed")
@@ -686,7 +820,7 @@ class Pool:
         for place in self._ledger.places:
             if place.member is not None:
                 fork.keep_for_ever(place.member.conn)
-                fork.abandon(self._source.driver, place.member)
+                fork.abandon(self._source.driver, place.member, self._log)
                 lease = place.ref()
                 if lease is not None:
                     lease.member, lease.pool = fork.ParentsMember(gone), fork.ParentsDesk()
@@ -706,13 +840,104 @@ class Pool:
         return self._ledger.max_size
 
     @property
+    def exhausted(self) -> bool:
+        """Whether a checkout now would have to wait until somebody returns a connection: nothing is
+        idle, and no more may be opened."""
+        ledger = self._ledger
+        if ledger.idle or len(ledger.places) < ledger.max_size:
+            return False
+        return ledger.census().occupied >= ledger.max_size
+
+    @property
+    def busy(self) -> int:
+        """Connections that are lent, or being cleaned after that."""
+        census = self._ledger.census()
+        return len(census.lent) + len(census.tasks[CLEANING])
+
+    @property
+    def occupied(self) -> int:
+        """Connections that are open, opening or being closed: what the server may see of this pool."""
+        return self._ledger.census().occupied
+
+    @property
     def closed(self) -> bool:
         """Whether `close()` was called."""
         return self._ledger.gate is CLOSED
 
+    @property
+    def options(self) -> Options:
+        """The settings, as they are now."""
+        return self._options
+
+    @property
+    def endpoint(self) -> tuple[str, int | None] | None:
+        """Host and port of the server, as far as the creator's arguments tell; without any secret."""
+        return self._source.endpoint()
+
     def stats(self) -> PoolStats:
         """Sizes at this moment and totals so far, frozen."""
-        return diagnosis.picture(self._stats, self.name, self._ledger, self._counters)
+        return self._picture(self._lock, self.name, self._ledger, self._counters)
+
+    def holders(self) -> list[Holder]:
+        """Who has borrowed a connection, since when and at which line; the longest first.
+
+        One moment's view, without anything that keeps a connection lent: a connection that is just
+        being handed out may be missing.
+        """
+        from .holders import holders
+
+        return holders(self._ledger, self._now())
+
+    def health(self) -> Health:
+        """How the pool is doing: "ok", "warning" or "critical", and why, in words, with what to change.
+
+        Judged from what happened in the last minute, or since it was last asked, if that is longer ago:
+        ask every few seconds, or listen to `dbapi_pool_alert`.
+        """
+        keeper = self._keeper
+        error = None if keeper.last_error is None else type(keeper.last_error).__name__
+        outlook = self._health.Outlook(error, keeper.overdue, self._options.checkout_timeout)
+        stats = self.stats()
+        with self._lock:
+            return self._monitor.look(stats, outlook, self._now())
+
+    def look_at_health(self) -> None:
+        """Tell the listeners of `dbapi_pool_alert` if the health has changed; the housekeeper does so
+        every 5 seconds."""
+        health = self.health()
+        change = self._monitor.alert(health)
+        if change is not None:
+            before, level = change
+            self._events.tell(
+                "dbapi_pool_alert", level=level, before=before, reasons=health.reasons
+            )
+
+    def register(self, listener: object) -> None:
+        """Let an object listen to this pool: a module, or an object whose methods are event hooks
+        (`docs/operations.md` has a list), marked with `dbapi_pool.drivers.hookimpl`.
+
+        They are called by whoever does what they tell of, without any lock held; what they raise is
+        logged once. Raises `ValueError` for an object without an event hook, with one that there is
+        not, or that listens already.
+        """
+        self._events.register(listener)
+        self.note_listeners()
+
+    def unregister(self, listener: object) -> None:
+        """Let it listen no more. Raises `ValueError` if it does not."""
+        self._events.unregister(listener)
+        self.note_listeners()
+
+    def note_listeners(self) -> None:
+        """Look anew whether anybody listens to what happens often. To be called where a listener of
+        all pools came or went: see `dbapi_pool.drivers.listen`."""
+        heard = self._events.heard
+        more = self._options.leak_stack or self._options.native
+        self._heard_out = more or heard("dbapi_pool_checked_out")
+        self._heard_in = heard("dbapi_pool_checked_in")
+        self._heard_cleaned = heard("dbapi_pool_cleaned")
+        self._keeper.health_every = self._health.EVERY if heard("dbapi_pool_alert") else NEVER
+        self._keeper.end()  # the housekeeper looks when to look again
 
     def __repr__(self) -> str:
         s = self.stats()
@@ -728,6 +953,10 @@ def _alive(member: Member) -> bool:
         return member.alive is None or member.alive(member.conn)
     except Exception:
         return False
+
+
+def _close_at_last(driver: Driver, conn: Any, lease: Any) -> None:
+    driver.close(conn)
 
 
 def _doom(member: Any, reason: str) -> None:

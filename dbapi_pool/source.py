@@ -8,20 +8,26 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import re
 from collections.abc import Callable, Mapping
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from .cleaning import run_setup
 from .drivers import registry
 from .drivers.base import Driver
-from .errors import PoolError, PoolSettingError
+from .errors import PoolSettingError
 from .handles import PooledConnection, handle_class
 from .member import NEVER, Member
 from .options import Options
 from .system import System
 
+STANDS_FOR = "__dbapi_pool_stands_for__"
+"""The attribute of a function that stands in for a driver's `connect` which has that."""
+
+# A name, an address, or the folder of a socket: nothing in which a password could hide behind an "@".
+_HOST = re.compile(r"[\w.:%/\[\]-]{1,255}")
 _JITTER = 0.1  # of max_lifetime, so that connections born together do not die together
 
 
@@ -40,6 +46,7 @@ class Source:
         """Raises `PoolSettingError` for a creator that cannot be one, or settings that cannot work."""
         self._options = options
         self._system = system
+        self._numbers = itertools.count(1)
         if driver is not None and not isinstance(driver, Driver):
             raise PoolSettingError(f"driver={driver!r}: must be a Driver instance, or None")
         while type(creator) is functools.partial:  # what it holds concerns the driver too
@@ -47,9 +54,10 @@ class Source:
             creator = creator.func
         known = driver or registry.find(creator)
         self.known = known is not None  # False: the first connection will tell
-        self.driver = known or Driver()
+        self.driver = self._fitting(known or Driver())
         if isinstance(creator, str):
-            self._connect, args, kwargs = self._parse(creator, args, kwargs)
+            connect, args, kwargs = self._parse(creator, args, kwargs)
+            self._connect = bare_connect(connect)
             creator = self._connect
         else:
             self._connect = connect_function(creator)
@@ -93,11 +101,20 @@ class Source:
             self.driver.module = registry.dbapi_module(creator)
         return self.driver.module
 
+    def endpoint(self) -> tuple[str, int | None] | None:
+        """Where the connections lead: see `Driver.endpoint`."""
+        found = self.driver.endpoint(self._args, self._kwargs)
+        if found is None or _HOST.fullmatch(found[0]) is None:
+            return None
+        return found
+
     def open(self) -> Member:
         """Connect and set up. Raises what the driver raises; nothing stays open then."""
         conn = self._connect(*self._args, **self._kwargs)
         if conn is None:
-            raise PoolError(f"the creator {_name(self._connect)} returned None, no connection")
+            raise PoolSettingError(
+                f"the creator {_name(self._connect)} returned None, no connection"
+            )
         try:
             return self._member(conn)
         except BaseException:
@@ -111,17 +128,36 @@ class Source:
         driver.connected(conn)
         run_setup(driver, conn, self._options.setup)
         connection_class: Any = type(conn)
+        make = Member
         base: Any = driver.handle_base or PooledConnection
         kind = handle_class(connection_class, self.errors_from, driver.statement_methods, base)
-        member = Member(conn, kind, driver.snapshot(conn), self._system.monotonic(), driver)
+        if self._options.native:
+            make = self._made_native(conn, kind)
+        now, number = self._system.monotonic(), next(self._numbers)
+        member = make(conn, kind, driver.snapshot(conn), now, driver, number)
         if driver._overrides("is_alive"):
             member.alive = driver.is_alive
         self._set_expiry(member)
         return member
 
+    def _fitting(self, driver: Driver) -> Driver:
+        """The driver that found connections are opened by."""
+        if not self._options.native:
+            return driver
+        from .native import adapt
+
+        return adapt(driver)
+
+    def _made_native(self, conn: Any, kind: type) -> type[Member]:
+        from .native import NativeMember, adopt
+
+        adopt(conn, kind, self.driver)
+        return NativeMember
+
     def _discover(self, kind: type) -> None:
         """The class of the first connection tells which driver it is."""
-        driver = registry.find(kind) or self.driver
+        found = registry.find(kind)
+        driver = self.driver if found is None else self._fitting(found)
         if driver.module is None:
             driver.module = registry.dbapi_module(kind)
         self._check(driver, (), {})  # what the creator's own arguments are stays its secret
@@ -151,13 +187,21 @@ def connect_function(creator: Any) -> Callable[..., Any]:
     class method (psycopg's `Connection`), or the creator itself."""
     connect = getattr(creator, "connect", None)
     if callable(connect) and (not isinstance(creator, type) or inspect.ismethod(connect)):
-        return connect  # type: ignore[no-any-return]
+        return bare_connect(connect)
     if callable(creator):
-        return creator  # type: ignore[no-any-return]
+        return bare_connect(creator)
     raise PoolSettingError(
         f"creator: {_name(creator)} cannot connect; must be a DB-API module, a callable that connects,"
         " or a database URL"
     )
+
+
+def bare_connect(connect: Any) -> Callable[..., Any]:
+    """The driver's own, if `connect` stands in for it (`dbapi_pool.patch`): its connections are pooled
+    already, and no driver would know them."""
+    if isinstance(connect, FunctionType):
+        connect = vars(connect).get(STANDS_FOR, connect)
+    return connect  # type: ignore[no-any-return]
 
 
 def _name(creator: Any) -> str:

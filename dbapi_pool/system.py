@@ -104,8 +104,11 @@ class System:
     def holds_lock(self) -> bool:
         """Whether the calling thread holds a lock made by `lock`: it is a finalizer that was run
         inside. It must not wait then, since whom it waits for may wait for that lock."""
-        held = [lock for ref in _locks.copy() if (lock := ref()) is not None and lock._is_owned()]
-        return bool(held)
+        for ref in _locks.copy():  # in one step, as other threads make some
+            lock = ref()
+            if lock is not None and lock._is_owned():
+                return True
+        return False
 
     def signal(self) -> Signal:
         """A new, unset `Signal`."""

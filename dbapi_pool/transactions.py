@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from types import CodeType, TracebackType
+from types import CodeType, FrameType, TracebackType
 
 from .errors import CommitOutcomeUnknown, PoolError, PoolSettingError, for_driver
 from .fences import failed
-from .handles import PooledConnection
+from .handles import PooledConnection, handle_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,7 +55,10 @@ class Transaction:
         self._handle: PooledConnection | None = None
 
     def __enter__(self) -> PooledConnection:
-        frame = sys._getframe(1)
+        return self.enter_at(sys._getframe(1))
+
+    def enter_at(self, frame: FrameType) -> PooledConnection:
+        """As entering it, for code that stands between the pool and its users: see `Pool.lend`."""
         self._handle = begin(self._pool, self._terms, frame.f_code, frame.f_lasti)
         return self._handle
 
@@ -72,11 +75,12 @@ class Transaction:
 
 def begin(pool: Pool, terms: Terms, code: CodeType, lasti: int) -> PooledConnection:
     """Borrow a connection and begin a transaction on it."""
-    handle = pool._borrow(terms.timeout, code, lasti)
+    conn = pool._borrow(terms.timeout, code, lasti)
+    handle = handle_of(conn)
     try:
         lease = handle._lease
         work = pool.begin_work(lease.member)
-        work.pending = work.one = True
+        work.pending = work.wrote = work.one = True  # its isolation may make readers lock
         driver = pool.driver
         if driver._overrides("begin"):  # Driver's own changes nothing
             work.attributes = True
@@ -88,7 +92,7 @@ def begin(pool: Pool, terms: Terms, code: CodeType, lasti: int) -> PooledConnect
         failed(handle, exc)
         handle.close()
         raise
-    return handle
+    return conn
 
 
 def run(
@@ -143,7 +147,7 @@ class _Again(Exception):
 
 def _once(pool: Pool, fn: Callable[[PooledConnection], T], conn: PooledConnection) -> T:
     """One try, commit included."""
-    raw = conn._lease.member.conn
+    raw = handle_of(conn)._lease.member.conn
     try:
         result = fn(conn)
     except Exception as exc:

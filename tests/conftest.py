@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import bouncers
 import pytest
 import servers
 
-from dbapi_pool import Pool
+from dbapi_pool import Pool, deadlock
 from dbapi_pool.testing import FakeDriver, VirtualClock
 
 MakePool = Callable[..., Pool]
@@ -80,7 +83,57 @@ def own_mariadb() -> Iterator[servers.Server]:
         yield server
 
 
-NEEDS_SERVER = {"postgresql", "mariadb_server", "own_postgresql", "own_mariadb"}
+@pytest.fixture(scope="session")
+def pgbouncer_by_session(postgresql: servers.Server) -> Iterator[servers.Server]:
+    """A PgBouncer in session mode, in front of `postgresql`: leave both running."""
+    with bouncers.bouncing(postgresql, "session") as bouncer:
+        yield bouncer
+
+
+@pytest.fixture(scope="session")
+def pgbouncer_by_transaction(postgresql: servers.Server) -> Iterator[servers.Server]:
+    """A PgBouncer in transaction mode, in front of `postgresql`: leave both running."""
+    with bouncers.bouncing(postgresql, "transaction") as bouncer:
+        yield bouncer
+
+
+_QUIT = [(signal.SIGQUIT, signal.SIG_DFL)] if hasattr(signal, "SIGQUIT") else []  # not on Windows
+
+
+def pytest_sessionstart() -> None:
+    """A shell that starts pytest in the background has it ignore these signals, and so would every
+    program that a test starts and wants to end by one."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), *_QUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+def _look_no_more_at_what_stays() -> None:
+    """Take all that there is off the collector's map. The pool sees that by a probe as old as itself,
+    and calls no deadlock certain then. Nothing of before leads to what the next tests make, so a newer
+    probe is as good."""
+    gc.collect()
+    gc.freeze()
+    deadlock._PROBE = [object()]
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests are objects that live to the end: no collection need look at them again, and
+    many tests collect."""
+    _look_no_more_at_what_stays()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _what_stays_is_not_looked_at_again() -> Iterator[None]:
+    """The libraries that a module's tests import, and what is noted of each test."""
+    yield
+    _look_no_more_at_what_stays()
+
+
+NEEDS_SERVER = {
+    "postgresql", "mariadb_server", "own_postgresql", "own_mariadb", "pgbouncer_by_session",
+    "pgbouncer_by_transaction",
+}  # fmt: skip
 # In these, a test may ask for its server by the fixture's name alone.
 FILES_WITH_SERVERS = (
     "test_servers",
@@ -88,11 +141,18 @@ FILES_WITH_SERVERS = (
     "test_contract_",
     "test_mysql_",
     "test_postgresql_",
+    "test_pgbouncer",
 )
+
+
+# These compare mysql.connector's own pools with ours, and need one copy of its modules: after some
+# other test there are two, which its pools find wrong.
+FIRST = ("test_servers_dropin_parity.py", "test_servers_managed.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks servers and proofs: `pytest -m "not servers and not proof"` is the fast suite."""
+    items.sort(key=lambda item: item.path.name not in FIRST)
     for item in items:
         if item.path.parent.name == "proof":
             item.add_marker("proof")

@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
+from contextlib import nullcontext
 
 import pytest
+from beside import ROOT, load
 
 from dbapi_pool import Pool, PooledConnection
 
-ROOT = Path(__file__).parents[1]
 SERVERS = {"postgresql", "mariadb"}
-
-
-def load(name: str) -> ModuleType:
-    """A module of the benchmarks. Not by `sys.path`: there the checkout would hide the wheel."""
-    if "benchmarks" not in sys.modules:
-        place = ROOT / "benchmarks"
-        spec = importlib.util.spec_from_file_location(
-            "benchmarks", place / "__init__.py", submodule_search_locations=[str(place)]
-        )
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules["benchmarks"] = module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return importlib.import_module(name)
 
 
 load("benchmarks.measures")
@@ -40,8 +22,10 @@ losses = load("benchmarks.losses")
 plot = load("benchmarks.plot")
 report = load("benchmarks.report")
 targets = load("benchmarks.targets")
+telemetry = load("benchmarks.telemetry")
 waiting = load("benchmarks.measures.waiting")
 cycle = load("benchmarks.measures.cycle")
+promises = load("benchmarks.measures.promises")
 
 DOCUMENT = (ROOT / "docs/performance.md").read_text("utf-8")
 OURS = "dbapi_pool Pool"
@@ -68,6 +52,31 @@ def test_every_measure_works_says_what_it_is_and_has_a_place_in_the_document(nam
     assert "Ideal:" in result.text
     anew = report.written(DOCUMENT, {name: report.section(result)})
     assert report.section(result) in anew
+
+
+def test_a_promise_that_is_left_out_is_not_kept_and_the_others_are():
+    for name, parts in promises.FENCE.items():
+        pool, conn = promises._fenced(parts)
+        work = conn._lease.member.work
+        assert work is None
+        cursor = conn.cursor()
+        cursor.execute("SELECT 1")
+        work = conn._lease.member.work
+        work.pending = False
+        cursor.execute("SELECT 1")  # which is known by now
+        assert work.pending is ("there was work" not in name)
+        cursor.execute("PRAGMA foreign_keys = ON")
+        assert work.session is ("text" not in name)
+        conn.close()
+        remembered = "remembered" not in name
+        with pytest.raises(pool.driver.module.InterfaceError) if remembered else nullcontext():
+            cursor.fetchone()
+        pool.close()
+
+
+def test_a_part_that_is_not_found_any_more_fails_the_run():
+    with pytest.raises(LookupError, match="not once in Pool.connection"):
+        promises.without((("connection", "no such line", "pass"),))
 
 
 def test_a_peer_that_is_not_installed_is_named(monkeypatch):
@@ -205,6 +214,23 @@ def test_the_document_has_every_generated_part():
     names = ["conditions", "targets", "losses", *measuring.MEASURES]
 
     assert report.written(DOCUMENT, dict.fromkeys(names, report.section(result)))
+
+
+def test_what_watching_costs_is_measured_and_written(tmp_path, capsys):
+    document = tmp_path / "telemetry.md"
+    document.write_text((ROOT / "docs/telemetry.md").read_text("utf-8"), "utf-8")
+
+    assert telemetry.main(["--rounds", "1", "--steps", "20", "--write", str(document)]) == 0
+
+    table = capsys.readouterr().out
+    assert [line.split(" | ")[0] for line in table.splitlines()[2:6]] == [
+        "| nobody listens",
+        "| Prometheus",
+        "| OpenTelemetry",
+        "| OpenTelemetry, with spans",
+    ]
+    assert table.splitlines()[2].count("(1.00x)") == 3
+    assert table.strip() in document.read_text("utf-8")
 
 
 # -- the guard --------------------------------------------------------------------------------------

@@ -338,6 +338,31 @@ def test_an_interrupted_waiter_passes_on_what_it_was_given(
     assert pool.stats().idle == 1
 
 
+@pytest.mark.parametrize(
+    ("unwant", "reason"),
+    [(lambda pool: pool.resize(1), "resized"), (lambda pool: pool.drain(), "drained")],
+    ids=["resize", "drain"],
+)
+def test_what_an_interrupted_waiter_was_given_is_not_kept_if_it_became_unwanted(
+    make_pool: MakePool, clock: VirtualClock, unwant: Callable[[Pool], None], reason: str
+) -> None:
+    pool = make_pool(max_size=2)
+    held, other = pool.connection(), pool.connection()
+    waiter = clock.start(pool.connection)
+    clock.run()
+
+    held.close()  # given to the waiter, which has not woken yet
+    unwant(pool)
+    waiter.throw(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        waiter.result()
+    clock.run()
+
+    assert pool.stats().idle == 0
+    assert pool.stats().closed == {reason: 1}
+    other.close()
+
+
 def test_more_waiters_than_max_waiting_are_turned_away_at_once(
     make_pool: MakePool, fake: FakeDriver, clock: VirtualClock
 ) -> None:

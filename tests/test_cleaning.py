@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -337,3 +339,40 @@ def test_a_harmless_method_may_begin_a_transaction(make_pool: MakePool, fake: Fa
     conn.begin()
     conn.close()
     assert (fake.rollbacks - rollbacks, pool.stats().opened) == (1, 1)
+
+
+def test_nothing_that_is_noted_about_a_borrower_is_left_for_the_next(
+    make_pool: MakePool, fake: FakeDriver
+) -> None:
+    pool = make_pool(max_size=1)
+    records = []
+    for _ in range(2):
+        conn = pool.connection()
+        conn.execute("SELECT 1")
+        records.append(work := conn._lease.member.work)
+        noted = (work.session, work.attributes, work.strange, work.broken, work.one, work.lost)
+        assert noted == (False, False, False, False, False, None)
+        assert len(work.cursors) == 1
+        conn.rollback()
+        assert not work.pending
+        work.unseen()
+        work.one = True
+        work.lose(OSError("gone"))
+        conn.close()
+    assert records[0] is records[1]  # made once for each connection
+    assert (fake.rollbacks, fake.resets) == (4, 2)
+
+
+def test_a_pool_is_not_kept_by_what_is_noted_about_its_idle_connections(
+    make_pool: MakePool, fake: FakeDriver
+) -> None:
+    gc.disable()
+    try:
+        pool = Pool(fake, driver=fake.driver(local=True), max_size=1)
+        with pool.connection() as conn:
+            conn.execute("SELECT 1")
+        dropped = weakref.ref(pool)
+        del pool, conn
+        assert dropped() is None
+    finally:
+        gc.enable()

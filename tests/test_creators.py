@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+import gc
 import sqlite3
+import weakref
 from typing import Any
 
 import pytest
+from builds import FREE
 
 from dbapi_pool import Pool, PoolSettingError
 
@@ -50,3 +53,24 @@ def test_a_class_that_only_happens_to_have_a_connect_is_called_itself() -> None:
 
     with Pool(Plain, ":memory:", max_size=1) as pool, pool.connection() as conn:
         assert type(conn.driver_connection) is Plain
+
+
+@pytest.mark.skipif(FREE, reason="CPython 3.13 never frees a class there once there were threads")
+def test_a_creator_may_make_a_class_for_each_connection_without_end() -> None:
+    """What was made for classes of connections that are gone is not kept for ever."""
+    seen: list[weakref.ref[type]] = []
+
+    def connect() -> sqlite3.Connection:
+        made = type("Made", (sqlite3.Connection,), {})
+        seen.append(weakref.ref(made))
+        conn: sqlite3.Connection = made(":memory:", check_same_thread=False)
+        return conn
+
+    with Pool(connect, max_size=1) as pool:
+        for _ in range(300):
+            with pool.connection() as conn:
+                conn.invalidate()
+    del conn
+    gc.collect()
+    assert len(seen) == 300
+    assert sum(ref() is not None for ref in seen) < 300

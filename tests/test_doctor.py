@@ -11,8 +11,10 @@ import sqlite3
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import fields, replace
 from pathlib import Path
@@ -20,20 +22,22 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
+import bouncers
 import pytest
 import servers
 from click.testing import CliRunner, Result
 
 import dbapi_pool
 from dbapi_pool import Options
+from dbapi_pool.cli.access import hint_for
 from dbapi_pool.cli.app import app
 from dbapi_pool.cli.doctor import advice as rules
 from dbapi_pool.cli.doctor import costs, report
 from dbapi_pool.cli.doctor.abilities import abilities, lacks
-from dbapi_pool.cli.doctor.bench import hint_for
 from dbapi_pool.cli.doctor.costs import median
 from dbapi_pool.cli.doctor.findings import Ability, Advice, Checked, Costs, Findings, Plan
-from dbapi_pool.cli.doctor.target import BadTarget, Target, file_of, from_creator, from_url
+from dbapi_pool.cli.target import BadTarget, Target, file_of, from_creator, from_url
+from dbapi_pool.cli.words import duration
 from dbapi_pool.drivers.base import Driver
 from dbapi_pool.drivers.facts import Server
 from dbapi_pool.testing.contract import ABILITIES, read_only_checks
@@ -113,6 +117,14 @@ def test_every_rule_in_the_module_is_asked() -> None:
         ({"user_connections": 5}, Plan(6), "serious", {"max_size": 5}),
         ({"user_connections": 5}, Plan(1, processes=6), "serious", {}),
         ({"connections": 98}, Plan(1), "advice", {}),
+        ({"database_connections": 20}, Plan(20), None, {}),
+        (
+            {"database_connections": 20, "others_in_database": 5},
+            Plan(16),
+            "advice",
+            {"max_size": 15},
+        ),
+        ({"database_connections": 20}, Plan(7, processes=3), "serious", {"max_size": 6}),
         ({"max_connections": None}, Plan(1000), None, {}),
         ({"connections": None}, Plan(97), None, {}),
         ({"reserved_connections": None}, Plan(100), None, {}),
@@ -212,6 +224,63 @@ def test_a_pooler_and_a_read_only_server_are_told_of() -> None:
 
     assert (pooler.rule, pooler.settings) == ("pooler_between", {"reset": "transaction"})
     assert "target_session_attrs=read-write" in replica.code
+
+
+def test_a_pooler_by_session_must_have_a_session_for_each_connection() -> None:
+    found = with_server(pooler="PgBouncer", pooling="session")
+
+    [few], [many] = rules.advise(found), rules.advise(replace(found, plan=Plan(10, 3)))
+
+    assert (few.severity, many.severity) == ("note", "advice")
+    assert few.settings == many.settings == {}
+    assert "default_pool_size = 30" in many.code
+
+
+def test_a_pooler_by_transaction_must_clean_by_itself() -> None:
+    [said] = rules.advise(with_server(pooler="PgBouncer", pooling="transaction"))
+
+    assert (said.severity, said.settings) == ("advice", {"reset": "transaction"})
+    assert "server_reset_query_always = 1" in said.code
+
+
+def test_a_pooler_by_statement_is_serious() -> None:
+    [said] = rules.advise(with_server(pooler="PgBouncer", pooling="statement"))
+
+    assert (said.severity, said.settings) == ("serious", {})
+    assert "pool_mode = transaction" in said.code
+
+
+@pytest.mark.parametrize("pooling", ["session", "transaction", "statement"])
+def test_the_limits_of_a_server_are_its_poolers(pooling: str) -> None:
+    found = with_server(pooler="PgBouncer", pooling=pooling, idle_timeout=60.0)
+    said = [one.rule for one in rules.advise(replace(found, plan=Plan(1000)))]
+
+    own = ["server_ends_idle_sessions"] if pooling == "session" else []
+    assert said == ["pooler_between", *own]
+
+
+def test_what_setup_would_set_belongs_to_the_role_where_sessions_are_shared() -> None:
+    found = with_server(pooler="PgBouncer", pooling="transaction", statement_timeout=0.0)
+    said = rules.no_statement_timeout(found)
+
+    assert said is not None
+    assert said.settings == {}
+    assert "ALTER ROLE" in said.code
+
+
+def test_a_reset_that_another_session_may_get_is_no_ability() -> None:
+    class Able(Driver):
+        def reset_session(self, conn: Any, snapshot: Any) -> bool:
+            return True
+
+    def answer(pooling: str | None) -> str:
+        found = abilities(Able(), object(), Costs(reset=0.1), (), pooling)
+        return next(one.answer for one in found if one.name == "reset")
+
+    answers = [answer(pooling) for pooling in (None, "session", "transaction", "statement")]
+    assert answers == ["yes", "yes", "no", "no"]
+    shared = with_server(pooler="PgBouncer", pooling="transaction")
+    assert rules.reset_by_replacement(replace(shared, abilities=())) is None
 
 
 def test_a_slow_ping_is_made_rarer_only_where_dead_connections_are_seen_without() -> None:
@@ -444,10 +513,16 @@ def test_the_file_that_would_be_made(name: str | None, file: str | None) -> None
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(2.5, "2.50 s"), (0.0123, "12.3 ms"), (0.000123, "123.0 us"), (0.0000004, "0.4 us")],
+    [
+        (2.5, "2.50 s"),
+        (0.0123, "12.3 ms"),
+        (0.000123, "123.0 us"),
+        (0.0000004, "0.4 us"),
+        (float("inf"), "for ever"),
+    ],
 )
 def test_durations_have_the_unit_that_suits_them(seconds: float, text: str) -> None:
-    assert report.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 def test_the_code_to_paste_has_every_setting_once_the_most_serious_first() -> None:
@@ -715,6 +790,71 @@ def test_a_mariadb_server_is_described(
     answers = {one["name"]: one["answer"] for one in document["abilities"]}
     assert {answers[name] for name in ("liveness", "reset", "retry")} == {"yes"}
     assert 0.05 < document["costs"]["ping"]["round_trips"] < 20
+
+
+POOLED = {
+    "session": ("note", True, "yes"),
+    "transaction": ("advice", True, "no"),
+    "statement": ("serious", False, "no"),
+}
+
+
+@pytest.mark.parametrize("driver", ["psycopg2", "psycopg"])
+@pytest.mark.parametrize("mode", POOLED)
+def test_a_pgbouncer_is_seen_and_how_it_pools(
+    mode: str, driver: str, postgresql: servers.Server
+) -> None:
+    servers.driver_module(driver)
+    with bouncers.bouncing(postgresql, mode) as bouncer:
+        document = examined(DATABASE_URL=bouncer.url(driver))
+
+    severity, ok, resets = POOLED[mode]
+    assert document["server"]["pooler"] == "PgBouncer, or one like it"
+    assert document["server"]["pooling"] == mode
+    [said] = [one for one in document["advice"] if one["rule"] == "pooler_between"]
+    assert (said["severity"], document["ok"]) == (severity, ok)
+    assert [one["name"] for one in document["checks"] if one["state"] == "broken"] == []
+    assert bool(document["checks"]) == ok
+    answers = {one["name"]: one["answer"] for one in document["abilities"]}
+    assert answers["reset"] == resets
+
+
+def test_a_pgbouncer_with_other_clients_is_seen_too(postgresql: servers.Server) -> None:
+    """Sessions go by turns, and others use them meanwhile."""
+    servers.driver_module("psycopg2")
+    busy = threading.Event()
+
+    def work(arguments: dict[str, Any]) -> None:
+        conn = servers.driver_module("psycopg2").connect(**arguments)
+        conn.autocommit = True
+        while not busy.is_set():
+            conn.cursor().execute("SELECT 1")
+        conn.close()
+
+    with (
+        bouncers.bouncing(postgresql, "transaction", server_round_robin=1) as bouncer,
+        ThreadPoolExecutor(3) as threads,
+    ):
+        done = [threads.submit(work, bouncer.arguments("psycopg2")) for _ in range(3)]
+        try:
+            document = examined(DATABASE_URL=bouncer.url("psycopg2"))
+        finally:
+            busy.set()
+        for one in done:
+            one.result()
+
+    assert document["server"]["pooling"] == "transaction"
+
+
+def test_a_pgbouncer_without_a_session_left_is_told_so_soon(postgresql: servers.Server) -> None:
+    servers.driver_module("psycopg2")
+    with bouncers.bouncing(postgresql, "session", default_pool_size=1) as bouncer:
+        document = examined("--timeout", "1", DATABASE_URL=bouncer.url("psycopg2"))
+
+    assert document["ok"] is False
+    assert document["checks"] == []
+    [said] = [one for one in document["advice"] if one["rule"] == "no_second_connection"]
+    assert "no answer within 1 s" in said["reason"]
 
 
 def test_a_user_who_may_only_read_is_enough(reader: str, postgresql: servers.Server) -> None:

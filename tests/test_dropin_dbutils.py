@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import inspect
 import pickle
 import re
@@ -23,16 +24,19 @@ from dbapi_pool import (
     PoolSettingError,
     PoolTimeout,
 )
+from dbapi_pool.drivers import registry
 from dbapi_pool.dropin.dbutils import (
     InvalidConnection,
     InvalidConnectionError,
     NotSupportedError,
     PooledDB,
     PooledDBError,
+    PooledDedicatedDBConnection,
     TooManyConnections,
     TooManyConnectionsError,
+    simple_pooled_db,
 )
-from dbapi_pool.testing import FakeConnection, FakeDriver, VirtualClock
+from dbapi_pool.testing import FakeConnection, FakeCursor, FakeDriver, VirtualClock
 
 MakeDB = Callable[..., PooledDB]
 
@@ -353,14 +357,42 @@ def test_a_dedicated_connection_is_one_like_any_other(make_db: MakeDB, fake: Fak
     assert fake.opened == 1
 
 
-def test_a_connection_that_was_dropped_costs_no_capacity(
+def test_a_connection_that_was_dropped_is_used_again(make_db: MakeDB, fake: FakeDriver) -> None:
+    db = make_db(maxconnections=1)
+    for _ in range(3):
+        db.connection().cursor().execute("INSERT INTO t VALUES (1)")
+    stats = db.pool.stats()
+    assert (fake.opened, fake.rollbacks, stats.in_use, stats.closed) == (1, 3, 0, {})
+
+
+def test_a_connection_lives_as_long_as_a_cursor_of_it(make_db: MakeDB) -> None:
+    db = make_db(maxconnections=1)
+    cur = db.connection().cursor()
+    gc.collect()
+    assert cur.execute("SELECT 1").fetchone() == (1,)
+    with pytest.raises(TooManyConnectionsError):
+        db.connection()
+    del cur
+    db.connection().close()
+
+
+def test_one_that_was_dropped_in_a_cycle_is_closed_and_costs_no_capacity(
     make_db: MakeDB, clock: VirtualClock
 ) -> None:
     db = make_db(maxconnections=1)
     for _ in range(3):
-        db.connection()
+        loop: list[Any] = [db.connection()]
+        loop.append(loop)
+        del loop
         gc.collect()
         clock.run()
+    assert db.pool.stats().closed == {"leaked": 3}
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_a_handle_that_was_never_lent_can_be_dropped() -> None:
+    PooledDedicatedDBConnection()
+    gc.collect()
 
 
 # -- maxusage, setsession, reset ------------------------------------------------------------------
@@ -831,6 +863,116 @@ def test_a_connection_knows_its_module_its_threadsafety_and_the_drivers_connecti
     assert type(con.dbapi_connection) is sqlite3.Connection
     con.close()
     db.close()
+
+
+def test_what_a_plugin_has_for_borrowed_connections_stays() -> None:
+    pymysql = pytest.importorskip("pymysql")
+    plugin = registry.find(pymysql).handle_base
+    db = PooledDB(pymysql, host="nowhere.invalid")
+    base = db.pool.driver.handle_base
+    assert issubclass(base, plugin)
+    assert issubclass(base, PooledDedicatedDBConnection)
+    assert base.ping is plugin.ping  # which never reconnects behind one's back
+
+
+@pytest.mark.parametrize("plugin", [True, False])
+def test_cursors_have_what_dbutils_has_on_every_drivers_cursors(
+    make_db: MakeDB, fake: FakeDriver, plugin: bool
+) -> None:
+    con = make_db(plugin=plugin).connection()
+    with con.cursor() as cur:
+        with cur.no_failover() as same:
+            assert same is cur
+            assert cur.execute("SELECT 1, 2") is cur
+        assert isinstance(cur.dbapi_cursor, FakeCursor)
+        assert list(cur) == [(1, 2)]
+        cur.arraysize = 7
+        assert cur.dbapi_cursor.arraysize == 7
+        cur.executemany("INSERT INTO t VALUES (1)", [(), ()])
+        assert (cur.rowcount, cur.connection) == (2, con)
+    with pytest.raises(fake.InterfaceError):
+        cur.execute("SELECT 1")
+
+
+@pytest.mark.parametrize("plugin", [True, False])
+def test_a_cursor_is_its_own_iterator_with_every_driver(make_db: MakeDB, plugin: bool) -> None:
+    con = make_db(plugin=plugin).connection()
+    cur = con.cursor()
+    cur.execute("SELECT 1")
+    assert next(cur) == (1,)
+    with pytest.raises(StopIteration):
+        next(cur)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer", "opened"), [((False,), None, 1), ((), None, 1), ((False,), False, 2)]
+)
+def test_without_a_plugin_the_ping_of_the_driver_is_asked_as_dbutils_does(
+    make_db: MakeDB,
+    fake: FakeDriver,
+    clock: VirtualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[Any, ...],
+    answer: object,
+    opened: int,
+) -> None:
+    asked: list[Any] = []
+
+    def ping(self: FakeConnection, *given: Any) -> object:
+        if given != arguments:
+            raise TypeError("takes other arguments")
+        asked.append(given)
+        return answer
+
+    monkeypatch.setattr(FakeConnection, "ping", ping, raising=False)
+    db = make_db(plugin=False)
+    use(db, "SELECT 3")
+    clock.advance(40.0)
+    use(db, "SELECT 3")
+    assert asked == [arguments]
+    assert [sql for _, sql in fake.executed] == ["SELECT 3", "SELECT 3"]
+    assert fake.opened == opened
+
+
+def test_the_classes_and_modules_are_named_as_in_dbutils() -> None:
+    from dbapi_pool.dropin import dbutils
+
+    assert dbutils.__version__ == PooledDB.version == "3.2.0"
+    for module, names in {
+        "pooled_db": ["PooledDB", "PooledDedicatedDBConnection", "TooManyConnectionsError"],
+        "persistent_db": ["PersistentDB", "PersistentDBError", "NotSupportedError"],
+        "steady_db": ["connect", "SteadyDBConnection", "SteadyDBCursor", "InvalidCursorError"],
+        "simple_pooled_db": ["PooledDB", "PooledDBError", "NotSupportedError"],
+    }.items():
+        found = importlib.import_module(f"dbapi_pool.dropin.dbutils.{module}")
+        assert set(names) <= set(found.__all__)
+        assert found.__version__ == "3.2.0"
+    assert sorted(dbutils.__all__, key=str.lower) == sorted(set(dbutils.__all__), key=str.lower)
+
+
+# -- SimplePooledDB -------------------------------------------------------------------------------
+
+
+def test_the_simple_pool_opens_all_it_may_and_lets_the_next_one_wait(file: str) -> None:
+    db = simple_pooled_db.PooledDB(sqlite3, 2, database=file)
+    assert db.pool.stats().opened == 2
+    one, other = db.connection(), db.connection()
+    waiting = threading.Thread(target=lambda: db.connection().close())
+    waiting.start()
+    one.close()
+    waiting.join()
+    other.close()
+    assert db.pool.stats().opened == 2
+    db.close()
+
+
+@pytest.mark.parametrize("level", [None, -1, 0, 4])
+def test_the_simple_pool_refuses_what_is_not_for_threads(
+    fake: FakeDriver, level: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake, "threadsafety", level, raising=False)
+    with pytest.raises(NotSupportedError, match=f"threadsafety={level}"):
+        simple_pooled_db.PooledDB(fake, 1)
 
 
 def test_a_module_that_cannot_be_found_is_an_attribute_error(make_db: MakeDB) -> None:

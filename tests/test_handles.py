@@ -12,7 +12,13 @@ import pytest
 from dbapi_pool import ConnectionReturned, Pool
 from dbapi_pool.drivers import Driver
 from dbapi_pool.member import Member, Work
-from dbapi_pool.testing import FakeConnection, FakeDriver, FakeDriverPlugin, VirtualClock
+from dbapi_pool.testing import (
+    FakeConnection,
+    FakeCursor,
+    FakeDriver,
+    FakeDriverPlugin,
+    VirtualClock,
+)
 
 MakePool = Callable[..., Pool]
 
@@ -520,3 +526,152 @@ def test_a_method_cannot_be_copied_or_pickled(
         method = conn.cut
         with pytest.raises(TypeError, match="a method of a borrowed connection cannot be"):
             act(method)
+
+
+# -- cursors that are opened as the one before -----------------------------------------------------
+
+
+class Asked(FakeDriverPlugin):
+    """Notes when it is asked for a cursor, and makes them as the connection's `factory` says."""
+
+    asked = 0
+
+    def open_cursor(self, conn: Any, pooled: Any, args: Any, kwargs: Any) -> Any:
+        self.asked += 1
+        kind = getattr(conn, "factory", FakeCursor)
+        return super().open_cursor(conn, pooled, args or (kind,), kwargs)
+
+
+class ByUser(FakeCursor):
+    """A cursor class of a user's own."""
+
+
+def test_a_driver_is_asked_once_how_a_cursor_is_opened(
+    make_pool: MakePool, fake: FakeDriver
+) -> None:
+    pool = make_pool(max_size=1, driver=(driver := Asked(fake)))
+    kinds = set()
+    for _ in range(3):
+        with pool.connection() as conn:
+            kinds.add(type(conn.cursor()))
+            cursor = conn.cursor()
+            cursor.execute("SELECT 1")
+            assert cursor.connection is conn
+        with pytest.raises(ConnectionReturned):
+            cursor.execute("SELECT 1")
+    assert (driver.asked, kinds) == (1, {type(cursor).__base__})
+
+
+def test_a_driver_is_asked_again_for_other_cursors_and_whenever_the_connection_may_differ(
+    make_pool: MakePool, fake: FakeDriver
+) -> None:
+    fake.strict = False  # it is not reset here
+    pool = make_pool(max_size=1, driver=(driver := Asked(fake)), reset="none")
+    with pool.connection() as conn:
+        conn.cursor()
+        assert isinstance(conn.cursor(ByUser), ByUser)
+        assert (driver.asked, conn._lease.member.work.session) == (2, True)
+    with pool.connection() as conn:
+        plain = conn.cursor()
+        assert not isinstance(plain, ByUser)
+        conn.factory = ByUser
+        assert isinstance(conn.cursor(), ByUser)
+    with pool.connection() as conn:  # nothing is reset
+        assert isinstance(conn.cursor(), ByUser)
+        assert isinstance(conn.cursor(), ByUser)
+        assert conn._lease.member.work.session  # each time: see `is_of_driver`
+        conn.driver_connection.factory = FakeCursor
+        assert not isinstance(conn.cursor(), ByUser)
+        conn.factory = ByUser
+        del conn.factory
+        assert not isinstance(conn.cursor(), ByUser)
+
+
+def test_a_cursor_class_may_say_that_it_sends_what_it_is_given(
+    make_pool: MakePool, fake: FakeDriver
+) -> None:
+    class Converting(ByUser):
+        sends_as_given = True
+
+    class Sending(Converting):
+        sends_as_given = False
+
+    pool = make_pool(max_size=1, driver=Asked(fake))
+    with pool.connection() as conn:
+        conn.cursor(Converting).execute("SELECT 1")
+        assert not conn._lease.member.work.session
+        conn.cursor(Sending)
+        assert conn._lease.member.work.session
+    with pool.connection() as conn:
+        conn.cursor(Converting).execute("SET x = 1")
+        assert conn._lease.member.work.session
+
+
+def test_a_cursor_that_is_wrapped_is_of_the_class_of_the_one_within(
+    make_pool: MakePool, fake: FakeDriver
+) -> None:
+    driver = fake.driver()
+    driver.open_cursor = lambda *args: None  # type: ignore[method-assign]
+    conn = make_pool(driver=driver).connection()
+    cursor = conn.cursor()
+
+    assert isinstance(cursor, FakeCursor)
+    conn.close()
+    assert not isinstance(cursor, FakeCursor)
+
+
+class Wide(FakeCursor):
+    """Takes more than a statement and parameters, as the cursors of some drivers do."""
+
+    def execute(self, operation: Any, *args: Any, **kwargs: Any) -> Any:
+        self.given = (operation, args, kwargs)
+        return super().execute(operation)
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"),
+    [
+        (("SELECT 1",), {}),
+        (("SELECT 1", (1,)), {}),
+        (("SELECT 1", None), {}),
+        (("SELECT 1", (1,), "third"), {}),
+        (("SELECT 1",), {"binary": True}),
+        (("SELECT 1", (1,)), {"binary": True}),
+        ((), {"operation": "SELECT 1", "binary": True}),
+    ],
+)
+def test_a_statement_and_what_belongs_to_it_are_passed_on_as_they_were_given(
+    make_pool: MakePool, args: Any, kwargs: Any
+) -> None:
+    pool = make_pool(max_size=1)
+    with pool.connection() as conn:
+        cursor = conn.cursor(Wide)
+        conn._lease.member.work.wipe()
+        cursor.execute(*args, **kwargs)
+        rest = {name: value for name, value in kwargs.items() if name != "operation"}
+        assert cursor.given == ("SELECT 1", args[1:], rest)
+        assert conn._lease.member.work.session is (not args)  # nobody has read that statement
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_cursor_of_a_class_that_was_asked_for_is_not_what_the_next_one_is_like(
+    make_pool: MakePool, by_name: bool
+) -> None:
+    # Of the driver's module, so that it passes for its own work.
+    other = type("Other", (FakeCursor,), {"__module__": FakeCursor.__module__})
+    pool = make_pool(max_size=1)
+    for _ in range(2):
+        with pool.connection() as conn:
+            asked = conn.cursor(factory=other) if by_name else conn.cursor(other)
+            assert isinstance(asked, other)
+            assert not isinstance(conn.cursor(), other)
+
+
+def test_an_attribute_of_a_connection_that_is_being_returned_says_so(pool: Pool) -> None:
+    conn = pool.connection()
+    lease = conn._lease
+    member, lease.member = lease.member, None  # by another thread, at this moment
+    with pytest.raises(ConnectionReturned):
+        conn.number  # noqa: B018
+    lease.member = member
+    conn.close()

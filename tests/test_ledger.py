@@ -133,7 +133,9 @@ class GuardedLedger(Ledger):
 
 
 class Member:
-    """Anything."""
+    """Anything that says who has borrowed it."""
+
+    thread = 0
 
 
 def make_ledger(max_size: int = 2, min_size: int = 0) -> tuple[Any, Lock]:
@@ -287,6 +289,26 @@ def test_who_was_struck_after_it_got_its_lease_gets_no_other_and_leaves_the_line
     assert (first.lease, second.lease) == (one, other)
     assert (first.signal.rung, second.signal.rung) == (1, 1)
     assert not ledger.waiters
+
+
+def test_who_is_in_line_is_so_until_it_was_told_or_has_left() -> None:
+    ledger, _ = make_ledger()
+    waiter = make_waiter()
+    assert not waiter.in_line
+    ledger.join(waiter, None)
+    assert waiter.in_line
+    lease = opened(ledger)
+    park(ledger, lease)
+    ledger.serve()
+    assert not waiter.in_line
+    ledger.rejoin(waiter)
+    assert waiter.in_line
+    ledger.leave(waiter)
+    assert not waiter.in_line
+    ledger.shut(CLOSED)
+    with pytest.raises(PoolClosed):
+        ledger.rejoin(waiter)
+    assert not waiter.in_line
 
 
 def test_a_waiter_knows_where_and_since_when_it_waits() -> None:
@@ -479,6 +501,7 @@ def test_stuck_are_those_who_hold_all_and_wait_and_one_of_them_leaves_with_the_l
     assert [one.uses for one in found] == [1, 1]
     assert [one.waiter for one in found] == [first, second]
     assert ledger.leave_stuck(first, found) == found
+    assert (first.in_line, second.in_line) == (False, True)
     assert list(ledger.waiters) == [second]
     assert ledger.stuck(first) == []  # since it waits no more
     assert ledger.leave_stuck(second, found) == []
@@ -508,6 +531,38 @@ def test_more_lent_than_the_bound_after_it_was_lowered_may_be_stuck_too() -> Non
     waiter = waiting(ledger, 1)
     ledger.max_size = 1
     assert len(ledger.stuck(waiter)) == len(leases)
+
+
+@pytest.mark.parametrize(
+    ("threads", "settled"),
+    [((1, 2), True), ((1,), False), ((1, 3), False), ((3, 2), False)],
+    ids=[
+        "others have borrowed all",
+        "there is room",
+        "the last is its own",
+        "the first is its own",
+    ],
+)
+def test_there_is_nothing_to_do_but_wait_where_others_have_borrowed_all(
+    threads: tuple[int, ...], settled: bool
+) -> None:
+    ledger, _ = make_ledger(max_size=2)
+    _leases = lent_to(ledger, *threads)
+    assert ledger.join(Waiter(Bell(), 3, 0.0, None), None) is settled
+
+
+def test_more_than_to_wait_is_to_be_done_where_a_place_is_empty_or_being_emptied() -> None:
+    ledger, _ = make_ledger(max_size=2)
+    one, _other = lent_to(ledger, 1, 2)
+    one.place.member = None
+    assert ledger.join(Waiter(Bell(), 3, 0.0, None), None) is False
+
+
+def test_with_more_places_than_allowed_there_is_nothing_to_do_but_wait() -> None:
+    ledger, _ = make_ledger(max_size=2)
+    _leases = lent_to(ledger, 1, 2)
+    ledger.max_size = 1
+    assert ledger.join(Waiter(Bell(), 3, 0.0, None), None) is True
 
 
 def test_a_place_that_is_emptied_at_this_moment_is_not_stuck() -> None:

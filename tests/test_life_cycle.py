@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 
-from dbapi_pool import Pool, PoolClosed, PoolError, PoolSettingError, PoolTimeout
+from dbapi_pool import (
+    Pool,
+    PoolClosed,
+    PoolDeadlock,
+    PoolError,
+    PoolSettingError,
+    PoolTimeout,
+)
 from dbapi_pool.drivers import hookimpl, registry
 from dbapi_pool.testing import FakeDriver, VirtualClock
 
@@ -226,6 +233,45 @@ def test_resize_refuses_what_a_new_pool_would_refuse(make_pool: MakePool) -> Non
     with pytest.raises(PoolSettingError, match="min_size=2 is more than max_size=1"):
         pool.resize(max_size=1)
     assert (pool.min_size, pool.max_size) == (2, 4)
+
+
+def test_a_pool_of_size_0_lends_nothing_until_it_is_raised(
+    make_pool: MakePool, fake: FakeDriver, clock: VirtualClock, place: str
+) -> None:
+    pool = make_pool(max_size=2, local=place == "local")
+    pool.connection().close()
+    pool.resize(max_size=0, ceiling=1)
+    clock.run()
+    assert (pool.occupied, pool.exhausted, fake.open) == (0, True, 0)
+    with pytest.raises(PoolTimeout, match="max_size=0"):
+        clock.start(pool.connection, 1.0).result()
+
+    waiting = clock.start(pool.connection)
+    clock.run()
+    pool.resize(max_size=1, ceiling=2)
+    held = waiting.result()
+    assert (pool.occupied, pool.busy, pool.exhausted) == (1, 1, True)
+    held.close()
+    assert (pool.occupied, pool.busy, pool.exhausted) == (1, 0, False)
+
+
+def test_below_the_ceiling_who_waits_for_itself_is_no_deadlock(
+    make_pool: MakePool, clock: VirtualClock
+) -> None:
+    pool = make_pool(max_size=1)
+    pool.resize(max_size=1, ceiling=2)
+
+    def twice() -> None:
+        with pool.connection(), pool.connection():
+            pass
+
+    borrowing = clock.start(twice)
+    clock.advance(5.0)
+    pool.resize(max_size=2, ceiling=2)
+    borrowing.result()
+    pool.resize(max_size=1, ceiling=1)
+    with pool.connection(), pytest.raises(PoolDeadlock):
+        pool.connection()
 
 
 def test_warm_up_opens_in_parallel_what_lacks(

@@ -45,15 +45,77 @@ def test_a_new_member_was_lent_to_nobody_and_is_idle_since_now() -> None:
     assert member.snapshot == {"autocommit": False}
     assert (member.born, member.returned, member.pinged, member.since) == (7.0,) * 4
     assert (member.expires, member.due) == (NEVER, NEVER)
-    assert (member.uses, member.reported, member.thread, member.lasti) == (0,) * 4
+    assert (member.uses, member.number, member.thread, member.lasti) == (0,) * 4
     assert (member.alive, member.doom, member.work, member.code) == (None,) * 4
+
+
+READ, INERT, WRITE, SET = "SELECT * FROM t", "SELECT 1", "UPDATE t", "SET x = 1"
+
+
+@pytest.mark.parametrize(("statements", "noted"), [
+    ([], (False, False, False)),
+    ([INERT, INERT], (False, False, False)),
+    ([READ], (True, False, False)),
+    ([READ, INERT, READ], (True, False, False)),
+    ([WRITE], (True, True, False)),
+    ([WRITE, READ, INERT], (True, True, False)),
+    ([SET, INERT], (True, True, True)),
+    ([b"SELECT 1"], (True, True, False)),
+    ([type("Text", (str,), {})(READ)], (True, True, False)),
+])  # fmt: skip
+def test_what_a_statement_that_was_looked_at_may_have_done(
+    statements: list[Any], noted: tuple[bool, ...]
+) -> None:
+    known = {"harmless": {READ}, "inert": {INERT}}
+    work = Work(lambda sql: sql == SET, **known)
+    for sql in statements:
+        work.look(sql)
+    assert (work.pending, work.wrote, work.session) == noted
+    work.wipe()
+    assert (work.pending, work.wrote, work.session) == (False,) * 3
+
+
+def test_a_text_that_becomes_known_by_the_look_counts_as_known() -> None:
+    harmless: set[str] = set()
+    inert: set[str] = set()
+
+    def learn(sql: str) -> bool:
+        (inert if sql == INERT else harmless).add(sql)
+        return False
+
+    work = Work(learn, harmless, inert)
+    work.look(INERT)
+    assert (work.pending, work.wrote) == (False, False)
+    work.look(READ)
+    assert (work.pending, work.wrote) == (True, False)
+
+
+def test_after_a_transaction_was_lost_nothing_is_harmless_or_inert() -> None:
+    work = Work(lambda sql: False, {READ}, {INERT})
+    work.lose(OddError("deadlock", 1213))
+    assert READ not in work.harmless
+    for sql in (READ, INERT, WRITE):
+        with pytest.raises(OddError):
+            work.look(sql)
+    work.begin_anew()
+    work.look(INERT)
+    assert (work.pending, work.harmless, work.inert) == (False, {READ}, {INERT})
+
+
+def test_what_the_pool_cannot_see_may_have_written() -> None:
+    work = Work(lambda sql: False)
+    work.unseen()
+    assert work.pending
+    assert work.wrote
 
 
 def test_nothing_is_noted_at_first() -> None:
     work = Work(suspects_all)
-    noted = (work.pending, work.session, work.attributes, work.broken, work.one)
-    assert noted == (False,) * 5
-    assert (work.inside, work.kept, work.cursors, work.lost) == ([], [], [], None)
+    noted = (
+        work.pending, work.wrote, work.session, work.attributes, work.broken, work.one,
+    )  # fmt: skip
+    assert noted == (False,) * 6
+    assert (work.inside, work.cursors, work.lost) == ([], [], None)
     assert work.note is suspects_all
     assert work.open_cursors() == []
 
@@ -158,6 +220,20 @@ def test_while_another_thread_looks_nobody_else_does() -> None:
     assert len(work.cursors) == 1
 
 
+def test_who_was_struck_while_looking_takes_the_broom_away_until_the_record_is_wiped() -> None:
+    work = Work(suspects_all)
+    broom = work.broom
+    broom.pop()
+    work.many = FEW + 10
+    work.wipe()
+    assert (work.many, work.broom) == (FEW, [None])
+    broom.append(None)  # it was only slow
+    assert work.broom == [None]
+    kept = work.broom
+    work.wipe()
+    assert work.broom is kept
+
+
 def lines(*ranges: tuple[int, int, int | None]) -> CodeType:
     code: Any = SimpleNamespace(
         co_filename="shop.py", co_firstlineno=10, co_lines=lambda: iter(ranges)
@@ -177,3 +253,16 @@ def test_a_site_is_the_line_of_its_instruction_or_the_first_of_the_function(
 
 def test_the_site_of_what_was_never_lent_is_unknown() -> None:
     assert line_of(None, 0) == "?"
+
+
+class Text(str):
+    """A text of the user's own kind: what the driver makes of it is up to the driver."""
+
+    __slots__ = ()
+
+
+def test_what_is_no_plain_text_is_not_taken_for_one_that_begins_nothing() -> None:
+    for sql in (Text("SELECT 1"), ["SELECT 1"]):
+        work = Work(lambda sql: False, frozenset(), {"SELECT 1"})
+        work.look(sql)
+        assert (work.pending, work.wrote, work.session) == (True, True, False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import os
 import re
@@ -28,9 +29,13 @@ NOT_FOR_USERS = {
     "begin_work",
     "check_in",
     "discard",
+    "look_at_health",
+    "note_listeners",
     "release",
     "failed",
 }
+NO_PLUGINS = {"chromium", "pgbouncer", "dbutils", "django", "frameworks", "suites"}
+"""What else may be required: programs, libraries, and the tests of some."""
 RUNS = 5
 IMPORT_MICROSECONDS = 10_000
 
@@ -100,7 +105,20 @@ def test_no_plugin_that_must_be_tested_is_missing():
     required = set(os.environ.get("DBAPI_POOL_TEST_REQUIRE", "").replace(",", " ").split())
     installed = {point.name for point in metadata.entry_points(group="dbapi_pool")}
 
-    assert required <= installed
+    assert required - NO_PLUGINS <= installed
+
+
+def test_telemetry_knows_only_what_everybody_may():
+    public = {"dbapi_pool", "dbapi_pool.drivers"}
+    for file in (ROOT / "dbapi_pool/telemetry").glob("*.py"):
+        imports = [n for n in ast.walk(ast.parse(file.read_text("utf-8"))) if hasattr(n, "names")]
+        froms = {n.module: n.level for n in imports if isinstance(n, ast.ImportFrom)}
+        assert {name for name in froms if name and name.startswith("dbapi_pool")} <= public
+        assert {name for name, level in froms.items() if level} <= {"names"}
+
+
+def test_telemetry_is_whole_as_it_is_installed():
+    assert (Path(dbapi_pool.__file__).parent / "telemetry/grafana.json").is_file()
 
 
 def test_the_command_is_installed():
@@ -117,7 +135,10 @@ def test_the_one_dependency_of_the_core_is_pluggy():
 
 
 def test_importing_the_package_imports_neither_pluggy_nor_a_driver_nor_the_command_line():
-    heavy = "{'pluggy', 'importlib.metadata', 'sqlite3', 'click', 'rich', 'asyncio'}"
+    heavy = {
+        "pluggy", "importlib.metadata", "sqlite3", "click", "rich", "asyncio", "opentelemetry",
+        "prometheus_client",
+    }  # fmt: skip
 
     found = python("-c", f"import sys, dbapi_pool; print(sorted({heavy} & set(sys.modules)))")
 

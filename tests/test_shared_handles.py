@@ -221,3 +221,31 @@ def test_who_saw_a_lease_that_ended_is_told_so(
             use()
     conn._tether.clear()
     assert (fake.commits, fake.rollbacks) == (0, 0)
+
+
+def test_what_was_kept_notes_nothing_about_the_next_borrower(
+    make_pool: MakePool, fake: FakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Block:
+        def __enter__(self) -> Block:
+            return self
+
+        def __exit__(self, *exc: object) -> None:
+            pass
+
+        def go_on(self) -> None:
+            raise AssertionError("it was let through")
+
+    monkeypatch.setattr(
+        "dbapi_pool.testing.fake.FakeConnection.block", lambda raw: Block(), raising=False
+    )
+    pool = make_pool(max_size=1)
+    conn = pool.connection()
+    kept = conn.block().go_on
+    conn.close()
+    with pool.connection() as again:
+        again.cursor()
+        work = again._lease.member.work
+        with pytest.raises(fake.InterfaceError):
+            kept()
+        assert (work.pending, work.session, work.inside) == (False, False, [])

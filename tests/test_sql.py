@@ -125,6 +125,32 @@ def test_a_text_is_read_once(counting: CountingDialect, sql: str) -> None:
     assert counting.calls == 1
 
 
+def test_what_only_reads_and_what_begins_nothing_is_known_too() -> None:
+    dialect = Dialect(
+        rules={"SELECT": harmless, "UPDATE": harmless},
+        reading=lambda bare: bare.startswith("SELECT"),
+        inert=lambda bare: "FROM" not in bare,
+    )
+    classifier = Classifier(dialect, texts=2)
+    for sql in ("select 1", "select a from t", "update t", "drop t", "select 'from'; select 2"):
+        classifier(sql)
+        classifier(sql)
+        if sql == "select a from t":
+            assert classifier.harmless == {"select 1", "select a from t"}
+            assert (classifier.reads, classifier.inert) == ({"select a from t"}, {"select 1"})
+    # More were met than are remembered: all were forgotten, so that none is known in one place only.
+    assert classifier.harmless == {"update t"}
+    assert (classifier.reads, classifier.inert) == (set(), set())
+
+
+def test_without_a_rule_nothing_is_known_to_read_only() -> None:
+    classifier = Classifier(PLAIN)
+    assert not classifier("SELECT 1")
+    assert (classifier.reads, classifier.inert) == (set(), set())
+    assert not PLAIN.only_reads("SELECT 1")
+    assert not PLAIN.is_inert("SELECT 1")
+
+
 def test_harmless_texts_are_known_by_one_lookup() -> None:
     classifier = Classifier(PLAIN)
     known = classifier.harmless

@@ -19,6 +19,7 @@ from dbapi_pool import (
     PoolFull,
     PoolSettingError,
     PoolTimeout,
+    PoolUnavailable,
 )
 from dbapi_pool.errors import for_driver
 from dbapi_pool.testing import FakeDriver, VirtualClock
@@ -84,6 +85,7 @@ def test_a_timeout_while_connects_are_merely_slow_says_so(
     ("error", "base"),
     [
         (PoolTimeout, "OperationalError"),
+        (PoolUnavailable, "OperationalError"),
         (PoolFull, "OperationalError"),
         (PoolDeadlock, "OperationalError"),
         (PoolClosed, "InterfaceError"),
@@ -98,6 +100,26 @@ def test_a_pool_error_is_also_the_drivers_own(error: type[PoolError], base: str)
     copy = pickle.loads(pickle.dumps(made("why")))
     assert type(copy) is made
     assert str(copy) == "why"
+
+
+def test_an_error_whose_driver_makes_something_else_of_its_arguments_is_copied_whole() -> None:
+    made = for_driver(PoolTimeout, _Elaborate)
+    told = made("why")
+    there = pickle.loads(pickle.dumps(told))
+    assert (str(told), told.number) == ("why", -1)
+    assert (type(there), str(there), there.number) == (made, "why", -1)
+
+
+class _Elaborate:
+    """The errors of a driver such as mysql-connector's."""
+
+    class OperationalError(Exception):
+        def __init__(self, text: str = "", number: int = -1) -> None:
+            super().__init__(number, text)
+            self.text, self.number = text, number
+
+        def __str__(self) -> str:
+            return self.text
 
 
 def test_an_error_whose_driver_has_no_such_class_is_the_portable_one() -> None:
@@ -325,6 +347,7 @@ def test_repr_shows_the_counts(make_pool: MakePool, clock: VirtualClock) -> None
         ("reset", "sometimes", "'auto'"),
         ("setup", 7, "callable"),
         ("setup", [1], "SQL"),
+        ("fail_fast_after", -1, "0 or more"),
         ("leak_after", "soon", "seconds"),
         ("driver", "sqlite", "Driver"),
     ],

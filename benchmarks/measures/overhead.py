@@ -21,10 +21,11 @@ from ..measuring import (
 )
 
 ROWS = 100_000
-_RAW = "sqlite3 itself"
+RAW = "sqlite3 itself"
 
 
-def _statement(conn: Any) -> Loop:
+def over_statements(conn: Any) -> Loop:
+    """Statements on one cursor."""
     cursor = conn.cursor()
 
     def loop(n: int) -> None:
@@ -35,7 +36,9 @@ def _statement(conn: Any) -> Loop:
     return loop
 
 
-def _cursor(conn: Any) -> Loop:
+def over_cursors(conn: Any) -> Loop:
+    """Cursors with one statement each."""
+
     def loop(n: int) -> None:
         for _ in range(n):
             cursor = conn.cursor()
@@ -83,11 +86,11 @@ class _Lent:
 
     def __init__(self, kinds: list[type[Adapter]]) -> None:
         self._pools = {kind.name: kind(_sqlite(), 1) for kind in kinds}
-        self.conns = {_RAW: _sqlite().connect()}
+        self.conns = {RAW: lent_sqlite()}
         self.conns |= {name: pool.borrow() for name, pool in self._pools.items()}
 
     def close(self) -> None:
-        self.conns[_RAW].close()
+        self.conns[RAW].close()
         for name, pool in self._pools.items():
             pool.give_back(self.conns[name])
             pool.close()
@@ -95,6 +98,11 @@ class _Lent:
 
 def _sqlite() -> Real:
     return Real(sqlite3, database=":memory:", check_same_thread=False)
+
+
+def lent_sqlite() -> Any:
+    """The driver's own connection."""
+    return _sqlite().connect()
 
 
 def _kinds(run: Run) -> list[type[Adapter]]:
@@ -112,7 +120,7 @@ def overhead(run: Run) -> list[Row]:
     kinds = _kinds(run)
     lent = _Lent(kinds)
     figures = {}
-    for what, make in (("statement", _statement), ("cursor", _cursor)):
+    for what, make in (("statement", over_statements), ("cursor", over_cursors)):
         loops = {name: make(conn) for name, conn in lent.conns.items()}
         figures[what] = by_turns(loops, run.scale(21, 9, 1), run.scale(1e7, 4e6, 1e5))
     lent.close()
@@ -122,7 +130,7 @@ def overhead(run: Run) -> list[Row]:
         row: Row = {"pool": name}
         for what, times in figures.items():
             row[f"{what} ns"] = round(median(times[name]))
-            row[f"+{what} ns"] = round(added(times[name], times[_RAW]))
+            row[f"+{what} ns"] = round(added(times[name], times[RAW]))
         rows.append({**row, "fenced": fenced.get(name, "")})
     return rows
 
@@ -158,7 +166,7 @@ def fetch(run: Run) -> list[Row]:
         times = _once_each(loops, run.scale(7, 3, 1))
         for name, row in table.items():
             row[f"{how} ns"] = round(median(times[name]) / rows)
-            ratios = (a / b for a, b in zip(times[name], times[_RAW], strict=True))
+            ratios = (a / b for a, b in zip(times[name], times[RAW], strict=True))
             row[f"{how} ratio"] = round(median(ratios), 2)
     lent.close()
     return list(table.values())

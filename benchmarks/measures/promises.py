@@ -1,20 +1,26 @@
-"""What each promise costs in an idle cycle: our pool, without it.
+"""What each promise costs in an idle cycle, per statement and per cursor: our pool, without it.
 
 A change to a copy of one function at a time. A part that is not found any more fails the run.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
+import sqlite3
 import textwrap
+from collections.abc import Mapping
 from typing import Any
 
+import dbapi_pool.cursors as cursors
+import dbapi_pool.handles as handles
 import dbapi_pool.pool as core
-from dbapi_pool import Pool
+from dbapi_pool import Pool, PooledConnection
 
 from ..adapters import OurPool
 from ..drivers import Fake
-from ..measuring import Row, Run, by_turns, measure, median
+from ..measuring import Row, Run, added, by_turns, measure, median
+from .overhead import RAW, lent_sqlite, over_cursors, over_statements
 
 SIZE = 8
 
@@ -52,19 +58,23 @@ WITHOUT: dict[str, Parts] = {
 
 def without(parts: Parts) -> type[Pool]:
     """`Pool` with these parts of its functions changed."""
-    changed: dict[str, Any] = {}
-    for function in dict.fromkeys(name for name, _, _ in parts):
-        source = textwrap.dedent(inspect.getsource(getattr(Pool, function)))
-        for _, old, new in (part for part in parts if part[0] == function):
-            old, new = old.replace("\\n", "\n"), new.replace("\\n", "\n")
-            if source.count(old) != 1:
-                raise LookupError(f"not once in Pool.{function}: {old!r}")
-            source = source.replace(old, new)
-        found: dict[str, Any] = {}
-        exec(compile(f"from __future__ import annotations\n{source}", "<part>", "exec"),
-             vars(core), found)  # fmt: skip
-        changed[function] = found[function]
-    return type("Pool", (Pool,), changed)
+    names = dict.fromkeys(name for name, _, _ in parts)
+    return type("Pool", (Pool,), {name: changed(Pool, name, parts, vars(core)) for name in names})
+
+
+def changed(owner: Any, name: str, parts: Parts, names: Mapping[str, Any]) -> Any:
+    """A copy of a function of a module or class with the parts that concern it changed; `names`: what
+    its module knows."""
+    source = textwrap.dedent(inspect.getsource(getattr(owner, name)))
+    for _, old, new in (part for part in parts if part[0] == name):
+        old, new = old.replace("\\n", "\n"), new.replace("\\n", "\n")
+        if source.count(old) != 1:
+            raise LookupError(f"not once in {owner.__name__}.{name}: {old!r}")
+        source = source.replace(old, new)
+    found: dict[str, Any] = {}
+    exec(compile(f"from __future__ import annotations\n{source}", "<part>", "exec"),
+         dict(names), found)  # fmt: skip
+    return found[name]
 
 
 class _Changed(OurPool):
@@ -104,3 +114,108 @@ def promises(run: Run) -> list[Row]:
         }
         for name, took in times.items()
     ]
+
+
+# -- per statement and per cursor -----------------------------------------------------------------
+
+FENCE: dict[str, Parts] = {
+    "that the text is looked up (the session is reset if it may have changed it)": (
+        ("_noting_two", "type(sql) is str and sql in work.harmless", "True"),
+    ),
+    "that there was work (a rollback where the driver cannot say)": (
+        ("_noting_two", "work.pending = True", "pass"),
+    ),
+    "that a thread is inside the driver (who returns the connection then, does not pass it on)": (
+        ("_noting_two", "inside += CALL", "pass"),
+        ("_noting_two", "del inside[-1]", "pass"),
+    ),
+    "that cursors are remembered (they are closed on return)": (
+        ("cursor", "work.track(cursor)", "pass"),
+    ),
+    "whether another thread has returned the connection meanwhile": (
+        ("cursor", "return cursor if self._tether else _too_late(self, cursor)", "return cursor"),
+    ),
+}
+
+
+def _fenced(parts: Parts) -> Any:
+    """A borrowed connection, and its pool, with these parts of what it does changed."""
+    pool = Pool(sqlite3, ":memory:", max_size=1)
+    conn: Any = pool.connection()
+    conn.cursor()
+    member = conn._lease.member
+    kind: Any = cursors.pooled_cursor_class(sqlite3.Cursor)
+    noting = changed(cursors, "_noting_two", parts, vars(cursors))
+    execute = {"__slots__": (), "execute": noting(sqlite3.Cursor.execute)}
+    member.another_cursor = functools.partial(member.conn.cursor, type("Cursor", (kind,), execute))
+    cursor = changed(PooledConnection, "cursor", parts, vars(handles))
+    member.handle_class = type(
+        "Handle", (member.handle_class,), {"__slots__": (), "cursor": cursor}
+    )
+    conn.close()
+    return pool, pool.connection()
+
+
+class _OnlyDerived(sqlite3.Cursor):
+    """What a fence needs at least: a class of its own, with room for whose cursor it is."""
+
+    __slots__ = ("_handle", "_work")
+
+
+class _OnlyCalling(_OnlyDerived):
+    __slots__ = ()
+
+    def execute(self, sql: Any, params: Any = (), /) -> Any:
+        return _EXECUTE(self, sql, params)
+
+
+_EXECUTE = sqlite3.Cursor.execute
+
+
+class _Handle:
+    """Gives cursors of a class, and does nothing else."""
+
+    def __init__(self, kind: type[sqlite3.Cursor]) -> None:
+        self._conn = lent_sqlite()
+        self._kind = kind
+
+    def cursor(self) -> Any:
+        return self._conn.cursor(self._kind)
+
+
+_FLOORS = {
+    "everything, but for a cursor class of its own": _OnlyDerived,
+    "everything, but for that and an `execute` in Python that only calls the driver's": _OnlyCalling,
+}
+
+
+@measure("fences", "What each promise costs per statement and per cursor")
+def fences(run: Run) -> list[Row]:
+    """CPU time (ns) of a statement and of a whole cursor's life on sqlite3, as above, and what is
+    added to the driver's own (median of the differences in each round), by `Pool`, by `Pool` with
+    one thing left out that it does, and by the least that could know of a statement: a connection
+    that does nothing but make cursors of another class, with and without a method written in Python
+    that does nothing but call the driver's. No fence that notices statements adds less than that.
+    Ideal: the last line.
+    """
+    all_parts = tuple(part for parts in FENCE.values() for part in parts)
+    kinds: dict[str, Parts] = {"nothing, it is dbapi_pool Pool": (), **FENCE}
+    kinds["all of these"] = all_parts
+    lent = {name: _fenced(parts) for name, parts in kinds.items()}
+    conns = {RAW: lent_sqlite(), **{name: conn for name, (_, conn) in lent.items()}}
+    conns |= {name: _Handle(kind) for name, kind in _FLOORS.items()}
+    figures = {}
+    for what, make in (("statement", over_statements), ("cursor", over_cursors)):
+        loops = {name: make(conn) for name, conn in conns.items()}
+        figures[what] = by_turns(loops, run.scale(21, 9, 1), run.scale(1e7, 4e6, 1e5))
+    for pool, conn in lent.values():
+        conn.close()
+        pool.close()
+    rows: list[Row] = []
+    for name in conns:
+        row: Row = {"left out": name}
+        for what, times in figures.items():
+            row[f"{what} ns"] = round(median(times[name]))
+            row[f"+{what} ns"] = round(added(times[name], times[RAW]))
+        rows.append(row)
+    return rows

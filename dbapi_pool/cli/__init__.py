@@ -16,6 +16,10 @@ _EXTRA = frozenset({"click", "rich", "pygments", "markdown_it"})
 
 def main() -> None:
     """Run `dbapi-pool` with the arguments of this process."""
+    if sys.argv[1:2] == ["run"]:  # which needs none of these libraries, and shall start quickly
+        from .run import command
+
+        return command.main(sys.argv[2:])
     try:
         from .app import app
     except ModuleNotFoundError as exc:

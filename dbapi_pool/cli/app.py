@@ -9,9 +9,14 @@ from typing import Any
 
 import click
 
+from .advise.command import advise
+from .bench.command import bench
+from .dashboard.command import dashboard
 from .demo.command import demo
 from .doctor.command import doctor
 from .plugins import plugins
+from .run import command
+from .top.command import top
 
 INTERRUPTED = 130
 
@@ -33,6 +38,20 @@ def app() -> None:
     """One connection pool for every Python DB-API 2.0 (PEP 249) driver."""
 
 
+@app.command(
+    add_help_option=False,
+    context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True},
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def run(arguments: tuple[str, ...]) -> None:
+    """Run an unchanged program with its connections pooled."""
+    command.main(arguments)
+
+
+app.add_command(advise)
+app.add_command(bench)
+app.add_command(dashboard)
 app.add_command(demo)
 app.add_command(doctor)
 app.add_command(plugins)
+app.add_command(top)

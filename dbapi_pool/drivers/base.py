@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from .bare import Bare
 from .facts import Server
 from .portable import PORTABLE
 from .sql import Classifier, Dialect
@@ -33,6 +34,11 @@ class Driver:
 
     name = "dbapi"
     """Shown to people: in `repr`, in `dbapi-pool plugins`, in errors."""
+
+    system: str | None = None
+    """What OpenTelemetry calls the database, in `db.system.name`
+    (https://opentelemetry.io/docs/specs/semconv/registry/attributes/db/), or a name of your own. None:
+    not known."""
 
     local = False
     """True if connecting, pinging and closing are quick and touch no network. The pool then does
@@ -65,7 +71,26 @@ class Driver:
     known_harmless: Set[str] = frozenset()
     """Texts of which `may_change_session` is known to say False. The pool looks here first, and then
     does not ask. A driver that overrides `may_change_session`, and never says True of a text that
-    `classifier` called harmless, may set it to `self.classifier.harmless`."""
+    `classifier` called harmless, may set it to `self.classifier.harmless`.
+    See `rollback_soon` too."""
+
+    known_inert: Set[str] = frozenset()
+    """Texts of which that is known too, and besides that they begin no transaction and hold nothing,
+    in no mode of the connection: after these alone there is nothing to roll back. None of them may be
+    in `known_harmless`."""
+
+    bare: Bare = Bare()
+    """How the driver's own connections do what borrowed ones do otherwise."""
+
+    faithful: bool = False
+    """True, set before anything is asked, where programs that know of no pool use its connections
+    (`dbapi_pool.manage`): they are then made, and found to be of use, so that nobody could tell them
+    from new ones of the driver's own, and opened in the thread that asks for one."""
+
+    @property
+    def inline(self) -> bool:
+        """Whether connections are opened in the thread that asks for one."""
+        return self.local or self.faithful
 
     def __init__(self, module: ModuleType | type | None = None) -> None:
         """`module`: what carries the PEP 249 errors: the DB-API module, or the connection class."""
@@ -90,6 +115,27 @@ class Driver:
     def connect_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
         """The creator's arguments with those added that a pool needs. No I/O."""
         return args, kwargs
+
+    native_advice = (
+        "have it opened by the pool: give the driver's module, and the arguments of its connect()"
+    )
+    """What to do where the driver's connections cannot be lent themselves (`native=True`), since the
+    creator makes them of a class that is not the pool's to choose."""
+
+    def native_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+        """As `connect_arguments`, and after it, with `native=True`: those with which the driver makes
+        connections of a class that is written in Python, if by itself it does not."""
+        return args, kwargs
+
+    def endpoint(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[str, int | None] | None:
+        """Host and port that these connect arguments lead to, for metrics; None: not known, there are
+        several, or there is none. No I/O, and raises nothing; never anything of a password."""
+        host, port = kwargs.get("host"), kwargs.get("port")
+        if not isinstance(host, str) or not host:
+            return None
+        return host, port if type(port) is int else None
 
     def check_settings(
         self, settings: Mapping[str, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -192,6 +238,17 @@ class Driver:
         """
         conn.rollback()
 
+    def rollback_soon(self, conn: Any) -> bool:
+        """Send a rollback and do not wait for the answer; False if nothing was sent.
+
+        Asked instead of `rollback` where the borrower did nothing but run texts of `known_harmless`.
+        So who overrides it may have only those there that read, and hold no lock that another
+        session could miss a moment later. Whoever uses the connection next must read the answer first;
+        `is_alive` reads it if it has come, says False if it is anything but a success, or if it has
+        not come for longer than a healthy server takes.
+        """
+        return False
+
     def begin(
         self, conn: Any, isolation: str | None, readonly: bool | None, options: Mapping[str, Any]
     ) -> None:
@@ -292,6 +349,15 @@ class Driver:
         """
         return Server()
 
+    def pooling(self, conn: Any, other: Any) -> str | None:
+        """How a pooler that stands between gives away its sessions on the server, as far as two clients
+        can see: `"session"`: for as long as a client is connected, `"transaction"` or `"statement"`:
+        for one at a time. None: there is no pooler, or it cannot be told. For `dbapi-pool doctor`.
+
+        `conn` and `other` have the same arguments, are clean, and may be closed by this. Reads only.
+        """
+        return None
+
     # -- handles ----------------------------------------------------------------------------------
 
     def open_cursor(
@@ -308,3 +374,24 @@ class Driver:
         wraps what `conn.cursor(*args, **kwargs)` gives.
         """
         return None
+
+    def keeps_rows(self, cursor: Any) -> bool:
+        """Whether the bare driver lets what `cursor` has not fetched yet be fetched after the
+        connection's `close()`, since it is on the client already. No I/O."""
+        return False
+
+    def another_cursor(self, conn: Any, kind: type) -> Callable[[], Any] | None:
+        """What makes another cursor of the class `kind`, which `open_cursor` has made for
+        `conn.cursor()`.
+
+        Asked once per connection, and then called instead of `open_cursor`, until a borrower sets an
+        attribute of the connection or does what the pool cannot see. Portable default: None, so that
+        `open_cursor` is asked each time.
+        """
+        return None
+
+
+def plain_class(kind: type) -> Any:
+    """The driver's own class, or the user's, of a connection that a pool lends itself (`native=True`);
+    any other class is that already."""
+    return getattr(kind, "_dbapi_pool_plain", kind)

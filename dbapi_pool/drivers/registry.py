@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import sys
 import threading
+from collections.abc import Iterable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,29 @@ def plugin_manager() -> pluggy.PluginManager:
     """The process-wide plugin manager. Register an object with hooks to listen to every pool."""
     with _making:
         return _manager()
+
+
+def listening(listeners: Iterable[object]) -> pluggy.PluginManager:
+    """A plugin manager for these alone. Raises `ValueError` if one of them has no event hook, or one
+    that there is not, or is there twice."""
+    import pluggy
+
+    from . import hookspecs
+
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    try:
+        for listener in listeners:
+            manager.register(listener)
+            if not manager.get_hookcallers(listener):
+                raise ValueError(
+                    f"an object of type {type(listener).__name__} has no event hook: a function or"
+                    " method named dbapi_pool_..., marked with dbapi_pool.drivers.hookimpl"
+                )
+        manager.check_pending()
+    except pluggy.PluginValidationError as exc:
+        raise ValueError(str(exc)) from exc
+    return manager
 
 
 def find(creator: Any) -> Driver | None:

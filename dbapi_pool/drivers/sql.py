@@ -94,6 +94,13 @@ class Dialect:
     rules: Mapping[str, Rule]
     """First word (in capitals) to rule. A statement that begins otherwise may change the session."""
 
+    reading: Callable[[str], bool] | None = None
+    """Whether a harmless statement, as `bare` gives it, only reads, and so that no other session could
+    miss a lock of it. None: that is not known of any."""
+
+    inert: Callable[[str], bool] | None = None
+    """Whether a statement that only reads does not even begin a transaction. None: not known of any."""
+
     denied: frozenset[str] = frozenset()
     """Words and quoted names (in capitals) that, anywhere in a statement, may change the session."""
 
@@ -171,6 +178,18 @@ class Dialect:
         bare = self.bare(sql)
         return bare is None or self.judge(bare)
 
+    def only_reads(self, sql: str) -> bool:
+        """Whether a harmless `sql` only reads. When in doubt, False."""
+        return self._is(self.reading, sql)
+
+    def is_inert(self, sql: str) -> bool:
+        """Whether one that only reads does not even begin a transaction. When in doubt, False."""
+        return self._is(self.inert, sql)
+
+    def _is(self, rule: Rule | None, sql: str) -> bool:
+        bare = self.bare(sql) if rule is not None else None
+        return rule is not None and bare is not None and rule(bare)
+
     def judge(self, bare: str) -> bool:
         """As `may_change_session`; for rules that meet a statement within a statement."""
         head = self._head(bare)
@@ -191,6 +210,10 @@ class Classifier:
         self.harmless: set[str] = set()
         """Texts known to be harmless: `sql in classifier.harmless` is the quick question. The set
         stays the same object for ever. Do not add to it."""
+        self.reads: set[str] = set()
+        """Those of them that `Dialect.reading` says only read; the same object for ever, too."""
+        self.inert: set[str] = set()
+        """Those of which `Dialect.inert` says so, and which are then not in `reads`; likewise."""
         self._harmful: set[str] = set()
         self._texts = texts
         self._longest = longest
@@ -212,5 +235,10 @@ class Classifier:
         known = self._harmful if may else self.harmless
         if len(known) >= self._texts:
             known.clear()
+            if not may:
+                self.reads.clear()
+                self.inert.clear()
         known.add(text)
+        if not may and self.dialect.only_reads(text):
+            (self.inert if self.dialect.is_inert(text) else self.reads).add(text)
         return may

@@ -133,11 +133,17 @@ def _typed(query: str, types: Mapping[str, Callable[[str], Any]]) -> dict[str, A
     for key, text in parse_qsl(query, keep_blank_values=True):
         if key not in types:
             known = ", ".join(sorted(types)) or "none"
-            raise ValueError(f"unknown key {key!r} in the database URL; known: {known}")
+            named = f"unknown key {key!r}" if _is_shown(key, query) else "unknown key"
+            raise ValueError(f"{named} in the database URL; known: {known}")
         if key in values:
             raise ValueError(f"key {key!r} is given twice in the database URL")
         values[key] = _convert(key, text, types[key])
     return values
+
+
+def _is_shown(key: str, query: str) -> bool:
+    """Whether an unknown key looks like one, and not like the rest of a password with a `?`."""
+    return key.isidentifier() and f"{key}=" in query and "@" not in query
 
 
 def _convert(key: str, text: str, convert: Callable[[str], Any]) -> Any:

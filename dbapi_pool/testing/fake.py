@@ -7,6 +7,7 @@ This module must never know the pool, only `Driver` and `System`.
 
 from __future__ import annotations
 
+import functools
 import re
 import threading
 import weakref
@@ -769,6 +770,10 @@ class FakeDriverPlugin(Driver):
     ) -> Any:
         """A native cursor, of the class asked for."""
         return conn.cursor(pooled(_cursor_class(*args, **kwargs)))
+
+    def another_cursor(self, conn: FakeConnection, kind: type) -> Callable[[], Any]:
+        """The same again."""
+        return functools.partial(conn.cursor, kind)
 
 
 _HARMLESS = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})

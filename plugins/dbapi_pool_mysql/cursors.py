@@ -24,6 +24,7 @@ FEW = 1000
 connection is cheaper: MySQL has no way to stop sending a result."""
 
 End = Callable[[Any, Any], None]
+Shortcuts = Callable[[Any, dict[str, Any]], None]
 
 _MEMORY = ("_executed", "_rows")
 """Attributes that let a method that was kept go on giving rows; without them, drivers refuse."""
@@ -40,23 +41,31 @@ def for_borrower(
     end: End,
     home: ModuleType | None,
     reading: tuple[str, ...] = ("nextset",),
+    shortcuts: Shortcuts | None = None,
 ) -> Any:
     """The class to make a cursor of, for `cls` the class that was asked for; None if that does not
     derive from `base`, the driver's."""
     if not (isinstance(cls, type) and issubclass(cls, base)):
         return None
     kind: Any = cls  # mypy holds that a type may not be hashable
-    return pooled(prepared(kind, end, home, reading))
+    return pooled(prepared(kind, end, home, reading, shortcuts))
 
 
 @functools.lru_cache(maxsize=256)
-def prepared(cls: Any, end: End, home: ModuleType | None, reading: tuple[str, ...]) -> type:
+def prepared(
+    cls: Any,
+    end: End,
+    home: ModuleType | None,
+    reading: tuple[str, ...],
+    shortcuts: Shortcuts | None = None,
+) -> type:
     """A subclass of the driver's, or the user's, cursor class.
 
     `end(cursor, conn)`: called before `close` if the connection was returned; reads what little is
     unread, or raises `UnreadResult`. `home`: the driver's module of cursors, if these have a
     `connection`. `reading`: the methods, besides those that execute, that read from the server in
-    Python, where an interrupt may strike in the middle.
+    Python, where an interrupt may strike in the middle. `shortcuts`: gets the class and what was made
+    for it, and may put quicker methods in the place of these.
     """
     body: dict[str, Any] = {
         "__doc__": cls.__doc__,
@@ -74,6 +83,9 @@ def prepared(cls: Any, end: End, home: ModuleType | None, reading: tuple[str, ..
         if getattr(getattr(cls, "_get_db", None), "__globals__", None) is vars(home):
             body["_get_db"] = _shortcut(cls._get_db)
         body["_shows_handle"] = True
+        body["__slots__"] = ("_raw_connection",)
+    if shortcuts is not None:
+        shortcuts(cls, body)
     return type(cls.__name__, (cls,), body)
 
 
@@ -82,7 +94,7 @@ def _closing(native: Callable[..., Any], end: End) -> Callable[..., Any]:
 
     @functools.wraps(native)
     def close(self: Any) -> Any:
-        if not _is_over(self):
+        if not is_over(self):
             return telling(self)
         raw = _raw(self)
         if raw is not None:
@@ -90,9 +102,17 @@ def _closing(native: Callable[..., Any], end: End) -> Callable[..., Any]:
         try:
             return native(self)
         finally:
-            self.__dict__.update((name, None) for name in _MEMORY if name in self.__dict__)
+            forget(self)
 
     return close
+
+
+def forget(cursor: Any) -> None:
+    """Leave nothing to be fetched."""
+    names = cursor.__dict__
+    for name in _MEMORY:
+        if name in names:
+            names[name] = None
 
 
 def _telling(native: Callable[..., Any]) -> Callable[..., Any]:
@@ -112,7 +132,7 @@ def _telling(native: Callable[..., Any]) -> Callable[..., Any]:
 def _last_rites(native: Any) -> Callable[..., None]:
     def __del__(self: Any) -> None:
         # It would read on, on a connection that is not this cursor's any more.
-        if not _is_over(self):
+        if not is_over(self):
             native(self)
 
     return __del__
@@ -128,7 +148,7 @@ def _connection_property(inherited: Any, of_driver: dict[str, Any]) -> property:
         if sys._getframe(1).f_globals is of_driver:
             return raw
         try:
-            return self._handle
+            return self._handle._as_lent()
         except AttributeError:  # within the class's own __init__
             return raw
 
@@ -140,18 +160,18 @@ def _shortcut(native: Any) -> Callable[[Any], Any]:
     """The drivers' own code asks by it for the connection, several times for each statement."""
 
     def _get_db(self: Any) -> Any:
-        conn = _stored(self)
+        conn = self._raw_connection
         return native(self) if conn is None else conn
 
     return _get_db
 
 
 def _store(cursor: Any, conn: Any) -> None:
-    cursor.__dict__["connection"] = conn
+    cursor._raw_connection = conn
 
 
 def _stored(cursor: Any) -> Any:
-    return cursor.__dict__.get("connection")
+    return getattr(cursor, "_raw_connection", None)
 
 
 def is_cut_short(cursor: Any) -> bool:
@@ -161,16 +181,14 @@ def is_cut_short(cursor: Any) -> bool:
 
 def _raw(cursor: Any) -> Any:
     """The driver's connection that a cursor works on; None if it was closed."""
-    names = cursor.__dict__
-    for name in ("connection", "_connection"):
-        if name in names:
-            conn = names[name]
-            own = getattr(conn, "get_self", None)  # mysql-connector's cursors hold a weak proxy
-            return conn if own is None else own()
-    return None
+    conn = _stored(cursor)
+    if conn is None:
+        conn = cursor.__dict__.get("_connection")
+    own = getattr(conn, "get_self", None)  # mysql-connector's cursors hold a weak proxy
+    return conn if own is None else own()
 
 
-def _is_over(cursor: Any) -> bool:
+def is_over(cursor: Any) -> bool:
     """Whether the cursor's connection was returned."""
     try:
         return is_returned(cursor._handle)

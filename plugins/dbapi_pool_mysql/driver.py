@@ -26,6 +26,9 @@ AUTOCOMMIT = 2
 """Bits of the status that the server sends:
 https://dev.mysql.com/doc/dev/mysql-server/latest/mysql__com_8h.html"""
 
+ENVIRONMENT = ("MYSQL_HOST", "MYSQL_HOME", "MYSQL_TCP_PORT", "MYSQL_UNIX_PORT", "USER", "HOME")
+"""What the drivers and their libraries read when they connect."""
+
 _MUTABLE = (dict, list)
 
 
@@ -44,6 +47,7 @@ class MySQLDriver(Driver):
     """What the four drivers have in common. It serves as itself only URLs for which none is there."""
 
     name = "mysql"
+    system = "mysql"
     dialect = MYSQL
     handle_base: type[MySQLHandle] = MySQLHandle
 

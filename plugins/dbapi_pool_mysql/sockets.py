@@ -12,6 +12,9 @@ import socket
 import threading
 from contextlib import suppress
 
+TELLS_ENDS = hasattr(select, "poll") and hasattr(select, "POLLRDHUP")
+"""Whether the end of a connection is seen also behind data that nobody has read."""
+
 _POLLED = (
     select.POLLIN | select.POLLPRI | getattr(select, "POLLRDHUP", 0)
     if hasattr(select, "poll")
@@ -25,9 +28,16 @@ def is_quiet(fd: int) -> bool:
     a descriptor that is none."""
     if not _POLLED:  # Windows
         return not select.select([fd], [], [], 0)[0]
+    return not events(fd)
+
+
+def events(fd: int) -> int:
+    """What `poll` says of it: 0 if it is quiet, `POLLIN` alone if data has come in and nothing else.
+    Not on Windows."""
     poll = select.poll()
     poll.register(fd, _POLLED)
-    return not poll.poll(0)
+    found = poll.poll(0)
+    return found[0][1] if found else 0
 
 
 def cut(fd: int) -> None:

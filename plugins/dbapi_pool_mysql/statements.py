@@ -126,6 +126,35 @@ def _rows(bare: str) -> bool:
     )
 
 
+_READS = re.compile(r"[\s(]*(?:SELECT|TABLE|VALUES|WITH)\b").match
+# FOR UPDATE and FOR SHARE, LOCK IN SHARE MODE, and what a WITH may begin. Any doubt is a lock.
+_LOCKS = re.compile(
+    r"(?<![\w'\"])(?:\d\w*)?(?:DELETE|FOR|INSERT|INTO|LOCK|REPLACE|UPDATE)(?![\w'\"])"
+).search
+
+
+# Functions that open no table, and words that stand like them. LASTVAL opens a sequence, CONVERT_TZ
+# the server's time zones, spatial ones its reference systems.
+_COMPUTING = frozenset(
+    """
+    AND AS CAST COALESCE CONCAT CONNECTION_ID CURDATE CURRENT_DATE CURRENT_ROLE CURRENT_TIME
+    CURRENT_TIMESTAMP CURRENT_USER CURTIME DATABASE FOUND_ROWS IF IN LAST_INSERT_ID LOCALTIME
+    LOCALTIMESTAMP NOW OR PI RAND ROW_COUNT SCHEMA SELECT SESSION_USER SLEEP SYSDATE SYSTEM_USER
+    UNIX_TIMESTAMP USER UTC_DATE UTC_TIME UTC_TIMESTAMP UUID VERSION
+    """.split()
+)
+_OPENS = re.compile(r"(?<![\w'\"])(?:\d\w*)?(?:FROM|JOIN|TABLE|VALUES|WITH)(?![\w'\"])").search
+
+
+def _only_reads(bare: str) -> bool:
+    return _READS(bare) is not None and not _LOCKS(bare)
+
+
+def _is_inert(bare: str) -> bool:
+    # Where no table is opened, no transaction begins: `SELECT 1`, `SELECT NOW(), @@version`.
+    return not _OPENS(bare) and all(name in _COMPUTING for _, name in called(bare))
+
+
 _EXPLAIN = re.compile(
     r"\s*(?:EXPLAIN|DESCRIBE|DESC|ANALYZE)\b"
     r"(?:\s+(?:ANALYZE|EXTENDED|PARTITIONS|FORMAT\s*=\s*(?:\w+|'\w+'|\"\w+\")))*"
@@ -198,6 +227,8 @@ def _rules() -> dict[str, Rule]:
 
 MYSQL = Dialect(
     rules=_rules(),
+    reading=_only_reads,
+    inert=_is_inert,
     # A sequence is read like a column in sql_mode=ORACLE.
     denied=frozenset({"NEXTVAL"}),
     # Not `:=`, `{`, `$` in names, `\N`, nor `--` without a blank.

@@ -12,12 +12,13 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from dbapi_pool.drivers.base import Driver
+from dbapi_pool.drivers.bare import Bare
+from dbapi_pool.drivers.base import Driver, plain_class
 
 from . import cursors, sockets, urls
 from .cursors import FEW, UnreadResult
-from .driver import AUTOCOMMIT, IN_TRANSACTION, MySQLDriver, Snapshot
-from .handles import PropertiesHandle
+from .driver import AUTOCOMMIT, ENVIRONMENT, IN_TRANSACTION, MySQLDriver, Snapshot
+from .handles import BareConnectorHandle, PropertiesHandle
 
 _KINDS = {
     frozenset(): "",
@@ -55,6 +56,11 @@ class ConnectorDriver(MySQLDriver):
         "get_server_version", "handle_unread_result", "is_closed", "is_connected",
         "isset_client_flag", "rollback", "server_version", "start_transaction",
     }  # fmt: skip
+    bare = Bare(
+        handle_base=BareConnectorHandle,
+        closed=("OperationalError", "MySQL Connection not available"),
+        environment=ENVIRONMENT,
+    )
 
     # -- a connection's beginning and end ---------------------------------------------------------
 
@@ -148,7 +154,7 @@ class ConnectorDriver(MySQLDriver):
         """A cursor of a class derived from the one that these arguments of `cursor()` mean, made
         without the ping that `cursor()` does each time; None if the connection's `cursor` is the
         user's."""
-        if type(conn).cursor not in _native_cursor_methods():
+        if plain_class(type(conn)).cursor not in _native_cursor_methods():
             return None
         cls = _class_for(conn, args, kwargs)
         if cls is None:  # the driver knows better, and raises what it raises
@@ -161,6 +167,11 @@ class ConnectorDriver(MySQLDriver):
             if kwargs.get(name) is not None and not _is_c(conn)
         }
         return made(conn, **timeouts)
+
+    def keeps_rows(self, cursor: Any) -> bool:
+        """Those of buffered cursors."""
+        kinds = {base.__name__ for base in type(cursor).__mro__}
+        return bool(kinds & {"MySQLCursorBuffered", "CMySQLCursorBuffered"})
 
 
 @functools.cache

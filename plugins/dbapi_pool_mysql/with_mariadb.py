@@ -15,18 +15,20 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from dbapi_pool.drivers.base import Driver
+from dbapi_pool.drivers.bare import Bare
+from dbapi_pool.drivers.base import Driver, plain_class
 
 from . import cursors, sockets, urls
 from .cursors import FEW, UnreadResult
-from .driver import MySQLDriver, Snapshot
-from .handles import PropertiesHandle
+from .driver import ENVIRONMENT, MySQLDriver, Snapshot
+from .handles import BareMariaDBHandle, PropertiesHandle
 
 
 class MariaDBDriver(MySQLDriver):
     """MariaDB Connector/Python."""
 
     name = "mariadb"
+    system = "mariadb"
     module_name = "mariadb"
     connection_class_name = "mariadb.connections:Connection"
     url_types = urls.MARIADB
@@ -36,7 +38,26 @@ class MariaDBDriver(MySQLDriver):
     harmless = Driver.harmless | {
         "begin", "client_capabilities", "commit", "cursor", "escape_string", "get_server_version",
         "kill", "rollback", "server_version_info", "show_warnings", "tls_peer_cert_info", "xid",
+        "_check_closed",
     }  # fmt: skip
+    bare = Bare(
+        handle_base=BareMariaDBHandle,
+        closed=("ProgrammingError", "Invalid connection or not connected"),
+        closed_twice=("ProgrammingError", "Invalid connection or not connected"),
+        environment=ENVIRONMENT,
+    )
+
+    # -- what the user gave -----------------------------------------------------------------------
+
+    def check_settings(
+        self, settings: Mapping[str, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
+        """Where it shall be `faithful`, refuses to reconnect by itself: the next borrower would get a
+        session that nobody has prepared."""
+        super().check_settings(settings, args, kwargs)
+        for name in ("reconnect", "auto_reconnect"):
+            if self.faithful and kwargs.get(name):
+                raise ValueError(f"{name}={kwargs[name]!r}: a pool's connections do not reconnect")
 
     # -- a connection's beginning and end ---------------------------------------------------------
 
@@ -98,7 +119,7 @@ class MariaDBDriver(MySQLDriver):
         """`conn.cursor(cls, **kwargs)` with a class derived from `cls`; None if that is no class, or
         the connection's `cursor` is the user's."""
         home = _cursors()
-        if type(conn).cursor is not self.connection_class.cursor or len(args) > 1:
+        if plain_class(type(conn)).cursor is not self.connection_class.cursor or len(args) > 1:
             return None
         asked = dict(kwargs)
         cls = args[0] if args else asked.pop("cursorclass", home.Cursor)
@@ -106,6 +127,10 @@ class MariaDBDriver(MySQLDriver):
             return None
         made = cursors.for_borrower(_counted(cls), home.Cursor, pooled, _end, home)
         return None if made is None else conn.cursor(made, **asked)
+
+    def keeps_rows(self, cursor: Any) -> bool:
+        """Those of buffered cursors, which are the default."""
+        return bool(cursor.buffered and cursor.field_count)
 
 
 @functools.cache
@@ -143,10 +168,14 @@ def _counted(cls: Any) -> type:
     bytes instead of a crash.
     """
 
+    # Not looked up when it is needed: by then the interpreter may have taken this module apart.
+    alone, count = _count_when_alone(), sys.getrefcount
+    object_of, keep = ctypes.py_object, ctypes.pythonapi.Py_IncRef
+
     def __del__(self: Any) -> None:
         conn = self.__dict__.get("_connection")
-        if conn is not None and sys.getrefcount(self) > _count_when_alone():
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(conn))
+        if conn is not None and count(self) > alone:
+            keep(object_of(conn))
         cls.__del__(self)
 
     return type(

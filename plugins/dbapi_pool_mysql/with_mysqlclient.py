@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from dbapi_pool.drivers.base import Arguments, Driver
+from dbapi_pool.drivers.bare import Bare
+from dbapi_pool.drivers.base import Arguments, Driver, plain_class
 
 from . import cursors, sockets, urls
 from .cursors import FEW, UnreadResult
-from .driver import MySQLDriver, Snapshot
-from .handles import CallableAutocommitHandle
+from .driver import ENVIRONMENT, MySQLDriver, Snapshot
+from .handles import BareMySQLClientHandle, CallableAutocommitHandle
 
 _POSITIONS = ("host", "user", "password", "database", "port", "unix_socket")
 _IN_SSL = {"ssl_ca": "ca", "ssl_capath": "capath", "ssl_cert": "cert", "ssl_cipher": "cipher",
@@ -43,6 +44,12 @@ class MySQLClientDriver(MySQLDriver):
         "insert_id", "kill", "literal", "more_results", "rollback", "show_warnings", "sqlstate",
         "stat", "string_literal", "thread_id", "warning_count",
     }  # fmt: skip
+    bare = Bare(
+        handle_base=BareMySQLClientHandle,
+        closed=("OperationalError", 2006, ""),
+        closed_twice=("OperationalError", 2006, ""),
+        environment=ENVIRONMENT,
+    )
 
     # -- what the user gave -----------------------------------------------------------------------
 
@@ -161,13 +168,17 @@ class MySQLClientDriver(MySQLDriver):
         """`conn.cursor(cls)` with a class derived from `cls`, or from the connection's own
         `cursorclass`; None if that is no class, or the connection's `cursor` is the user's."""
         home = _cursors()
-        if type(conn).cursor is not self.connection_class.cursor:
+        if plain_class(type(conn)).cursor is not self.connection_class.cursor:
             return None
         if len(args) + len(kwargs) > 1 or set(kwargs) - {"cursorclass"}:
             return None  # the driver's own TypeError
         asked = args[0] if args else kwargs.get("cursorclass")
         made = cursors.for_borrower(asked or conn.cursorclass, home.BaseCursor, pooled, _end, home)
         return None if made is None else conn.cursor(made)
+
+    def keeps_rows(self, cursor: Any) -> bool:
+        """Those of the cursors that store their result."""
+        return isinstance(cursor, _cursors().CursorStoreResultMixIn)
 
 
 @functools.cache

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from dbapi_pool.drivers.base import Arguments, Driver
+from dbapi_pool.drivers.bare import Bare
+from dbapi_pool.drivers.base import Arguments, Driver, plain_class
 
-from . import cursors, sockets, urls
+from . import cursors, sockets, unanswered, urls
 from .contexts import SharedContext, can_share
 from .cursors import FEW, UnreadResult
-from .driver import MySQLDriver, Snapshot
-from .handles import PyMySQLHandle
+from .driver import AUTOCOMMIT, ENVIRONMENT, IN_TRANSACTION, MySQLDriver, Snapshot
+from .handles import BarePyMySQLHandle, PyMySQLHandle
+from .pymysql_cursors import shortcuts
+from .unanswered import Unanswered
 
 _RESET_CONNECTION = 0x1F
 """https://dev.mysql.com/doc/dev/mysql-server/latest/my__command_8h.html"""
@@ -48,37 +52,61 @@ class PyMySQLDriver(MySQLDriver):
         "insert_id", "kill", "literal", "open", "rollback", "server_thread_id", "show_warnings",
         "thread_id",
     }  # fmt: skip
+    bare = Bare(
+        handle_base=BarePyMySQLHandle,
+        closed=("InterfaceError", 0, ""),
+        closed_twice=("Error", "Already closed"),
+        environment=ENVIRONMENT,
+        connects_later=True,
+    )
 
     def __init__(self, module: ModuleType | type | None = None, creator: Any = None) -> None:
         """`creator`: see `MySQLDriver`."""
         super().__init__(module, creator)
+        if self.known_harmless is self.classifier.harmless:
+            self.known_harmless = self.classifier.reads  # see `rollback_soon`
+            self.known_inert = self.classifier.inert
         self._shared: SharedContext | None = None
+        self._end: float | None = None  # of connecting, if the user has set none
+        # Whether the connections' class can do without an answer; of the class that was seen last.
+        self._deferring: tuple[Any, bool] = (None, False)
 
     # -- what the user gave -----------------------------------------------------------------------
 
     def connect_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
-        """Has one SSL context shared by all connections, unless the user brings one; see `contexts`."""
+        """Has one SSL context shared by all connections, unless the user brings one; see `contexts`.
+        Connects in `connected`, where that can be given an end."""
         args, kwargs = super().connect_arguments(args, kwargs)
-        if not self._standard or not can_share(kwargs):
+        if not self._standard:
             return args, kwargs
+        if not can_share(kwargs):
+            return args, {"defer_connect": True, **kwargs}
         self._shared = SharedContext(self.connection_class, kwargs)
         return args, self._shared.arguments(kwargs)
 
     def check_settings(
         self, settings: Mapping[str, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> None:
-        """Refuses `defer_connect=True`: a pool lends open connections."""
+        """Refuses `defer_connect=True`: a pool lends open connections. Also has connecting end with
+        the checkout, but after 2 s at least, unless there is a `connect_timeout`."""
         super().check_settings(settings, args, kwargs)
+        checkout = settings.get("checkout_timeout")
+        if checkout is not None and "connect_timeout" not in self._kwargs:
+            self._end = max(2.0, checkout)
         if self._kwargs.get("defer_connect"):
             raise ValueError("defer_connect=True: the pool lends open connections; leave it out")
 
     # -- a connection's beginning and end ---------------------------------------------------------
 
     def connected(self, conn: Any) -> None:
-        """Connects it, if that was put off for the shared SSL context."""
-        if self._shared is not None:
-            self._shared.open(conn)
+        """Connects it, if that was put off."""
+        with _an_end(conn, self._end):
+            if self._shared is not None:
+                self._shared.open(conn)
+            elif not conn.open:
+                conn.connect()
         super().connected(conn)
+        self.settle(conn)
 
     def close(self, conn: Any) -> None:
         """Closes without reading what a half-read result still holds, now or when it is garbage."""
@@ -93,6 +121,15 @@ class PyMySQLDriver(MySQLDriver):
         """That of its private socket."""
         return int(conn._sock.fileno()) if hasattr(conn, "_sock") else None
 
+    def is_alive(self, conn: Any) -> bool:
+        """As for every driver of these; the answer to a rollback is read, if it has come."""
+        if not (sockets.TELLS_ENDS and hasattr(conn, "_sock")):
+            return super().is_alive(conn)
+        try:
+            return unanswered.is_alive(conn)
+        except Exception:
+            return False
+
     def session_id(self, conn: Any) -> Any:
         """`thread_id()`."""
         return conn.thread_id()
@@ -101,11 +138,37 @@ class PyMySQLDriver(MySQLDriver):
         """That of the last OK packet; those at the end of results are not looked at."""
         return int(conn.server_status)
 
+    def in_transaction(self, conn: Any) -> bool | None:
+        """As for every driver of these, in one piece: it is asked at every checkin."""
+        self.settle(conn)
+        status = conn.server_status
+        return bool(status & IN_TRANSACTION) if status & AUTOCOMMIT else None
+
+    def rollback_soon(self, conn: Any) -> bool:
+        """Where PyMySQL is as it is known; not in autocommit mode, where a transaction is rare."""
+        if conn.server_status & AUTOCOMMIT or not self._defers(conn):
+            return False
+        unanswered.send(conn)
+        return True
+
+    def _defers(self, conn: Any) -> bool:
+        kind, can = self._deferring
+        if kind is not plain_class(type(conn)):
+            kind = plain_class(type(conn))
+            can = unanswered.can_defer(kind, self.connection_class)
+            self._deferring = (kind, can)
+        return can
+
     def settle(self, conn: Any) -> None:
-        """Raises for any result that is not read: the cursors have been closed by now."""
+        """Raises for any result that is not read: the cursors have been closed by now. What the last
+        one was like, `insert_id()` and `affected_rows()`, is forgotten."""
         result = getattr(conn, "_result", None)
-        if result is not None and (result.unbuffered_active or result.has_next):
+        if result is None or type(result) is Unanswered:
+            return
+        if result.unbuffered_active or result.has_next:
             raise UnreadResult("a result was left unread")
+        conn._result = None
+        conn._affected_rows = 0
 
     def rows(self, conn: Any, sql: str) -> list[tuple[Any, ...]]:
         """With a cursor of PyMySQL's own, whatever the connection's `cursorclass` is."""
@@ -143,15 +206,42 @@ class PyMySQLDriver(MySQLDriver):
     ) -> Any:
         """`conn.cursor(cls)` with a class derived from `cls`, or from the connection's own
         `cursorclass`; None if that is no class, or the connection's `cursor` is the user's."""
-        home = _cursors()
-        if type(conn).cursor is not self.connection_class.cursor:
-            return None
         if len(args) + len(kwargs) > 1 or set(kwargs) - {"cursor"}:
             return None  # the driver's own TypeError
         asked = args[0] if args else kwargs.get("cursor")
-        cls = asked or conn.cursorclass
-        made = cursors.for_borrower(cls, home.Cursor, pooled, _end, home, _READING)
-        return None if made is None else conn.cursor(made)
+        made = self._cursor_class(asked or conn.cursorclass, plain_class(type(conn)), pooled)
+        return None if made is None else made(conn)
+
+    def another_cursor(self, conn: Any, kind: type) -> Callable[[], Any]:
+        """One more of the class."""
+        return functools.partial(kind, conn)
+
+    def keeps_rows(self, cursor: Any) -> bool:
+        """All but those of the unbuffered cursors."""
+        return not isinstance(cursor, _cursors().SSCursor)
+
+    def _cursor_class(self, cls: Any, kind: Any, pooled: Callable[[type], type]) -> Any:
+        if kind.cursor is not self.connection_class.cursor:
+            return None
+        home = _cursors()
+        return cursors.for_borrower(cls, home.Cursor, pooled, _end, home, _READING, shortcuts(home))
+
+
+@contextmanager
+def _an_end(conn: Any, end: float | None) -> Iterator[None]:
+    """While it connects, each answer must come within `connect_timeout`, or `end` if that is less.
+    PyMySQL thinks of it for the TCP connection alone: a server that never greets would keep a place of
+    the pool for ever."""
+    names = ("connect_timeout", "_read_timeout", "_write_timeout")
+    before = {name: getattr(conn, name) for name in names if hasattr(conn, name)}
+    ends = [one for one in (end, before.get("connect_timeout")) if one]
+    try:
+        for name, value in before.items():
+            setattr(conn, name, min([*ends, value] if value else ends, default=None))
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(conn, name, value)
 
 
 @functools.cache
@@ -177,5 +267,7 @@ def _end(cursor: Any, conn: Any) -> None:
 
 def _forget_result(conn: Any) -> None:
     result = getattr(conn, "_result", None)
-    if result is not None:
+    if type(result) is Unanswered:
+        conn._result = None
+    elif result is not None:
         result.unbuffered_active = False

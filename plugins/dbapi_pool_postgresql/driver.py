@@ -5,12 +5,14 @@ It must never know the pool, nor import either of them.
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
 from dbapi_pool.drivers import urls
-from dbapi_pool.drivers.base import Driver, Target
+from dbapi_pool.drivers.base import Arguments, Driver, Target
 from dbapi_pool.drivers.facts import Server
 from dbapi_pool.errors import PoolError
 
@@ -18,6 +20,21 @@ from . import connection_string, facts, faults, wire
 from .statements import POSTGRESQL
 
 _MOST_READS = 1_000  # of 8 kB and more each
+
+# In these an end of connecting may be set where nobody but libpq sees it.
+_SET_ELSEWHERE = ("PGCONNECT_TIMEOUT", "PGSERVICE")
+
+ENVIRONMENT = (
+    "PGAPPNAME", "PGCHANNELBINDING", "PGCLIENTENCODING", "PGCONNECT_TIMEOUT", "PGDATABASE",
+    "PGDATESTYLE", "PGGEQO", "PGGSSDELEGATION", "PGGSSENCMODE", "PGGSSLIB", "PGHOST", "PGHOSTADDR",
+    "PGKRBSRVNAME", "PGLOADBALANCEHOSTS", "PGMAXPROTOCOLVERSION", "PGMINPROTOCOLVERSION", "PGOPTIONS",
+    "PGPASSFILE", "PGPASSWORD", "PGPORT", "PGREQUIREAUTH", "PGREQUIREPEER", "PGREQUIRESSL",
+    "PGSERVICE", "PGSERVICEFILE", "PGSSLCERT", "PGSSLCERTMODE", "PGSSLCOMPRESSION", "PGSSLCRL",
+    "PGSSLCRLDIR", "PGSSLKEY", "PGSSLMAXPROTOCOLVERSION", "PGSSLMINPROTOCOLVERSION", "PGSSLMODE",
+    "PGSSLNEGOTIATION", "PGSSLROOTCERT", "PGSSLSNI", "PGSYSCONFDIR", "PGTARGETSESSIONATTRS", "PGTZ",
+    "PGUSER", "HOME",
+)  # fmt: skip
+"""https://www.postgresql.org/docs/current/libpq-envars.html; HOME has the files that it looks for."""
 
 # https://www.postgresql.org/docs/current/transaction-iso.html
 _LEVELS = ("SERIALIZABLE", "REPEATABLE READ", "READ COMMITTED", "READ UNCOMMITTED")
@@ -27,15 +44,24 @@ class PostgreSQLDriver(Driver):
     """The common half of a driver for PostgreSQL."""
 
     dialect = POSTGRESQL
+    system = "postgresql"
 
     retryable: frozenset[str] = faults.RETRYABLE
     """The SQLSTATEs after which `pool.run` tries again: serialization failure, deadlock, lock timeout.
     Change it in a subclass."""
 
+    connect_timeout: int | None = 10
+    """Seconds that connecting may take at most if nobody has set an end; as long as a checkout, if
+    that is less, but 2 at least. (libpq waits for ever: a server that takes connections and never
+    answers would keep every place of the pool, also when it is back.) None: as libpq does. Change it
+    on a subclass, or an instance."""
+
     def __init__(self, module: ModuleType, creator: Any = None) -> None:
         """`creator`: what the user gave, if it was no URL."""
         super().__init__(module)
         self._creator = creator
+        self._is_url = False
+        self._added: dict[str, Any] = {}
 
     # -- what the user gave -----------------------------------------------------------------------
 
@@ -45,6 +71,7 @@ class PostgreSQLDriver(Driver):
         scheme, _, rest = urls.without_driver(url).partition(":")
         text = f"{scheme.lower()}:{rest}"
         connection_string.check(text, self.string_parser)
+        self._is_url = True
         return self._connect, (text,), {}
 
     @property
@@ -52,16 +79,57 @@ class PostgreSQLDriver(Driver):
         connect: Callable[..., Any] = getattr(self.module, "connect")  # noqa: B009
         return connect
 
+    def connect_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+        """Adds `connect_timeout`, unless something else decides about that, or nobody may see it."""
+        wanted = self.connect_timeout is not None and not self.faithful
+        if wanted and self._waits_for_ever(args, kwargs):
+            kwargs = self._added = {**kwargs, "connect_timeout": self.connect_timeout}
+        return args, kwargs
+
+    def _waits_for_ever(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+        """Whether these arguments go to libpq, and set no end."""
+        if not (self._is_url or self._is_own()) or any(map(os.environ.get, _SET_ELSEWHERE)):
+            return False
+        text = args[0] if args else kwargs.get(self.string_argument)
+        try:
+            given = {*kwargs, *(self.string_parser(text) if text else ())}
+        except Exception:  # `check_settings` will say so
+            return False
+        return not given & {"connect_timeout", "service"}
+
+    def _end_for(self, checkout_timeout: float | None) -> int:
+        most = self.connect_timeout or 0
+        return most if checkout_timeout is None else min(most, max(2, math.ceil(checkout_timeout)))
+
+    def _is_own(self) -> bool:
+        """Whether the creator is the driver itself, so that its arguments mean what they say."""
+        return bool(getattr(self._creator, "connect", self._creator) == self._connect)
+
     def check_settings(
         self, settings: Mapping[str, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> None:
         """Refuses a connection string that libpq cannot read: its own error would quote from it, and
-        what it quotes may be the password."""
-        if getattr(self._creator, "connect", self._creator) != self._connect:
+        what it quotes may be the password. Also has connecting end with the checkout."""
+        if self._added and kwargs is self._added:
+            self._added["connect_timeout"] = self._end_for(settings.get("checkout_timeout"))
+        if not self._is_own():
             return  # what its arguments mean is not known
         text = args[0] if args else kwargs.get(self.string_argument)
         if isinstance(text, str):
             connection_string.check(text, self.string_parser)
+
+    def endpoint(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[str, int | None] | None:
+        """Of a connection string too; not what a service or the environment says."""
+        text = args[0] if args else kwargs.get(self.string_argument)
+        try:
+            parts = {**(self.string_parser(text) if isinstance(text, str) else {}), **kwargs}
+        except Exception:  # not libpq's arguments
+            return None
+        port = str(parts.get("port") or "")
+        named = {"host": parts.get("host"), "port": int(port) if port.isdecimal() else None}
+        return None if "," in str(named["host"]) else super().endpoint((), named)
 
     string_argument = ""
     """What `connect` calls its first argument."""
@@ -203,6 +271,34 @@ class PostgreSQLDriver(Driver):
         return facts.server(
             lambda sql: self.rows(conn, sql), address, info.backend_pid, self.is_encrypted(conn)
         )
+
+    def pooling(self, conn: Any, other: Any) -> str | None:
+        """By the process ids of the sessions that the two get, and whether they get a transaction."""
+        if not self.is_pooled(conn):
+            return None
+        if not facts.share_sessions(lambda: self._session(conn), lambda: self._session(other)):
+            return "session"
+        return "transaction" if self._lets_begin(other) else "statement"
+
+    def is_pooled(self, conn: Any) -> bool:
+        """Whether a pooler stands between: the session is another process than the one that was told
+        of when connecting. One round trip."""
+        return bool(self._session(conn) != conn.info.backend_pid)
+
+    def _session(self, conn: Any) -> Any:
+        return self.rows(conn, facts.SESSION)[0][0]
+
+    def _lets_begin(self, conn: Any) -> bool:
+        self.begin(conn, None, None, {})
+        cursor = conn.cursor()
+        try:
+            cursor.execute("SELECT 1")
+        except self._error("Error") as exc:
+            if not self.is_disconnect(exc, conn):
+                raise
+            return False
+        self.rollback(conn)
+        return True
 
     def rows(self, conn: Any, sql: str) -> list[tuple[Any, ...]]:
         """The rows of a query, as tuples; outside a transaction if there is none."""

@@ -31,8 +31,9 @@ _PASSING_REFUSALS = (
     "the database system is", "too many", "remaining connection slots", "terminating connection",
     "canceling authentication due to timeout", "out of memory",
     # https://www.pgbouncer.org/config.html
-    "no more connections allowed", "query_wait_timeout", "client_login_timeout", "server login",
-    "server_login_retry", "cannot connect to server", "server conn crashed",
+    "no more connections allowed", "client connections exceeded", "query_wait_timeout",
+    "client_login_timeout", "server login", "server_login_retry", "cannot connect to server",
+    "server conn crashed", "shutting down", "resources exhaustion",
 )  # fmt: skip
 
 # Of what libpq says by itself: that which will not be otherwise until somebody changes something.
@@ -64,7 +65,9 @@ def ended_session(exc: BaseException) -> bool:
     a foreign server.
     """
     diagnosis = getattr(exc, "diag", None)
-    return getattr(diagnosis, "severity_nonlocalized", None) in ("FATAL", "PANIC")
+    severity = getattr(diagnosis, "severity_nonlocalized", None)
+    # PgBouncer sends only the one that a server translates; its own is never translated.
+    return (severity or getattr(diagnosis, "severity", None)) in ("FATAL", "PANIC")
 
 
 def says_lost(exc: BaseException) -> bool:

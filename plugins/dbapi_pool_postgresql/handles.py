@@ -72,7 +72,7 @@ def cursor_body(cls: type, package: str, native: Callable[[Any], Any]) -> dict[s
     def connection(self: Any) -> Any:
         # Compiled code has no frame, so this is the Python code that called it.
         caller = sys._getframe(1).f_globals.get("__name__", "")
-        return native(self) if caller.partition(".")[0] == package else self._handle
+        return native(self) if caller.partition(".")[0] == package else self._handle._as_lent()
 
     return {
         "__slots__": (),

@@ -14,6 +14,7 @@ class MissingDriver(Driver):
     """Stands for a driver that is not installed."""
 
     name = "postgresql"
+    system = "postgresql"
 
     def __init__(self, wanted: str | None) -> None:
         """`wanted`: the module that the URL names; None: any."""

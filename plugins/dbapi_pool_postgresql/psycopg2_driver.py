@@ -16,14 +16,19 @@ import psycopg2  # type: ignore[import-untyped]
 from psycopg2 import extensions
 from psycopg2 import sql as composing
 
+from dbapi_pool.drivers.bare import Bare
+from dbapi_pool.drivers.base import Arguments, plain_class
 from dbapi_pool.fences import failed, fence_result
 from dbapi_pool.handles import PooledConnection
 
-from .driver import PostgreSQLDriver
+from . import facts
+from .driver import ENVIRONMENT, PostgreSQLDriver
 from .handles import attribute_method, cursor_body, guarded, is_returned, tpc_commit, work_of
+from .wire import readable
 
 log = logging.getLogger("dbapi_pool.postgresql")
 
+SETUP: int = extensions.STATUS_SETUP
 READY: int = extensions.STATUS_READY
 PREPARED: int = extensions.STATUS_PREPARED
 IDLE: int = extensions.TRANSACTION_STATUS_IDLE
@@ -46,19 +51,35 @@ class Attributes(NamedTuple):
     """What instances of a subclass carry besides; None: nothing can."""
 
 
-class Psycopg2Connection(PooledConnection):
-    """A borrowed psycopg2 connection."""
+class BarePsycopg2Connection(PooledConnection):
+    """A borrowed psycopg2 connection that does as the driver's own."""
 
     __slots__ = ()
 
     set_session = attribute_method("set_session")
     set_isolation_level = attribute_method("set_isolation_level")
-    tpc_commit = tpc_commit
+
+    @property
+    def closed(self) -> int:
+        """As the driver's: 0, or another number."""
+        return 1 if is_returned(self) else int(self._lease.member.conn.closed)
+
+    @property
+    def notices(self) -> Any:
+        """As the driver's; the next borrower has a list of its own."""
+        work_of(self).attributes = True
+        return self._lease.member.conn.notices
+
+    @property
+    def notifies(self) -> Any:
+        """As the driver's; the next borrower has a list of its own."""
+        work_of(self).attributes = True
+        return self._lease.member.conn.notifies
 
     def lobject(self, *args: Any, **kwargs: Any) -> Any:
         """As the driver's; the large object ends with the lease."""
         work = work_of(self)
-        work.pending = True
+        work.pending = work.wrote = True
         conn = self._lease.member.conn
         factory = kwargs.pop("lobject_factory", extensions.lobject)
         try:
@@ -70,6 +91,22 @@ class Psycopg2Connection(PooledConnection):
         return fence_result(self, work, made)
 
 
+class Psycopg2Connection(BarePsycopg2Connection):
+    """A borrowed psycopg2 connection."""
+
+    __slots__ = ()
+
+    tpc_commit = tpc_commit
+
+
+class _InPython(extensions.connection):  # type: ignore[misc]
+    """The driver's connection, of a class that can be derived from after it was made."""
+
+
+_InPython.__name__ = _InPython.__qualname__ = extensions.connection.__name__
+_InPython.__module__ = extensions.connection.__module__
+
+
 class Psycopg2Driver(PostgreSQLDriver):
     """psycopg2, from 2.8 on."""
 
@@ -79,6 +116,24 @@ class Psycopg2Driver(PostgreSQLDriver):
         "cursor_factory", "fileno", "get_backend_pid", "get_dsn_parameters", "get_parameter_status",
         "get_transaction_status", "info", "isexecuting", "xid",
     }  # fmt: skip
+    bare = Bare(
+        handle_base=BarePsycopg2Connection,
+        closed=("InterfaceError", "connection already closed"),
+        cursor_closed="cursor already closed",
+        environment=ENVIRONMENT,
+        unwrapping=(
+            "psycopg2.extensions:encrypt_password",
+            "psycopg2.extensions:quote_ident",
+            "psycopg2.extensions:register_type",
+            "psycopg2.sql:Literal.as_string",
+            # The driver calls these with its own; others may call them too.
+            "psycopg2._json:Json.prepare",
+            "psycopg2._range:RangeAdapter.prepare",
+            "psycopg2.extensions:SQL_IN.prepare",
+            "psycopg2.extras:HstoreAdapter.prepare",
+            "psycopg2.extras:Inet.prepare",
+        ),
+    )
 
     def __init__(self, creator: Any = None) -> None:
         super().__init__(psycopg2, creator)
@@ -102,9 +157,18 @@ class Psycopg2Driver(PostgreSQLDriver):
     # -- a connection's beginning and end ---------------------------------------------------------
 
     def connected(self, conn: Any) -> None:
-        """Refuses an asynchronous connection with `ValueError`."""
+        """Refuses an asynchronous connection with `ValueError`, and one of a class that has not called
+        psycopg2's own `__init__`.
+
+        A pooler takes clients in also where it has no session for them, or the server is away: so
+        what looks like one is asked for a sign of life.
+        """
         if conn.async_:
             raise ValueError(f"the creator makes asynchronous connections: {_ASYNCHRONOUS}")
+        if conn.status == SETUP:
+            raise ValueError("the creator makes connections that are not connected")
+        if facts.is_made_up(conn.get_backend_pid()):
+            self.ping(conn)
 
     def run_setup(self, conn: Any, statements: Sequence[str]) -> None:
         """Outside a transaction, so that a later rollback does not undo them."""
@@ -114,11 +178,12 @@ class Psycopg2Driver(PostgreSQLDriver):
         """Ready, in no transaction, and the kernel knows nothing bad. Forgets the notices and
         notifications that a borrower got, or nobody."""
         try:
-            if conn.closed or self.in_transaction(conn):
+            if conn.closed or conn.status != READY or conn.get_transaction_status() != IDLE:
                 return False
-            alive = self.is_quiet(conn)
-            _forget(conn.notices)
-            _forget(conn.notifies)
+            alive = not readable(conn.fileno()) or self.is_quiet(conn)
+            if conn.notices or conn.notifies:
+                _forget(conn.notices)
+                _forget(conn.notifies)
         except Exception:
             return False
         return alive
@@ -237,6 +302,18 @@ class Psycopg2Driver(PostgreSQLDriver):
 
     # -- handles ----------------------------------------------------------------------------------
 
+    native_advice = (
+        "have it opened by the pool: Pool(psycopg2, ...), or give connection_factory=, a subclass of"
+        " psycopg2.extensions.connection, to psycopg2.connect()"
+    )
+
+    def native_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+        """Adds a `connection_factory`, as psycopg2's own class is written in C."""
+        given = len(args) > 1 or "connection_factory" in kwargs
+        if given or not (self._is_url or self._is_own()):
+            return args, kwargs
+        return args, {**kwargs, "connection_factory": _InPython}
+
     def open_cursor(
         self,
         conn: Any,
@@ -247,7 +324,7 @@ class Psycopg2Driver(PostgreSQLDriver):
         """`conn.cursor(name, cursor_factory, ...)` with a class derived from the factory; None if that
         is no class, or the connection's class has a `cursor()` of the user's own."""
         factory = args[1] if len(args) > 1 else kwargs.get("cursor_factory")
-        opener = type(conn).cursor
+        opener: Any = plain_class(type(conn)).cursor
         if opener is not extensions.connection.cursor:
             if opener.__module__ != "psycopg2.extras":
                 return None
@@ -261,6 +338,9 @@ class Psycopg2Driver(PostgreSQLDriver):
         others = dict(zip(("withhold", "scrollable"), args[2:4], strict=False))
         cursor = conn.cursor(*name, **{**kwargs, **others, "cursor_factory": made})
         return cursor if type(cursor) is made else None
+
+    def another_cursor(self, conn: Any, kind: type) -> Callable[[], Any]:
+        return functools.partial(conn.cursor, cursor_factory=kind)
 
 
 _ASYNCHRONOUS = "the pool lends connections that wait for their answers; leave it out"
@@ -380,7 +460,7 @@ def _named_cursor_class(cls: Any) -> type:
 @functools.lru_cache(maxsize=256)
 def _lobject_class(cls: Any) -> type:
     body: dict[str, Any] = {
-        "__slots__": ("__weakref__", "_handle"),
+        "__slots__": ("_handle",) if cls.__weakrefoffset__ else ("__weakref__", "_handle"),
         "__module__": cls.__module__,
         "__doc__": cls.__doc__,
     }

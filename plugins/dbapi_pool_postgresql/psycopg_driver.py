@@ -21,11 +21,14 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
 from psycopg.sql import SQL, Composable, Composed, Identifier, Placeholder
 
+from dbapi_pool.drivers.bare import Bare
+from dbapi_pool.drivers.base import plain_class
 from dbapi_pool.fences import FencedContext, failed
 from dbapi_pool.handles import PooledConnection
 from dbapi_pool.member import Work
 
-from .driver import PostgreSQLDriver
+from . import facts
+from .driver import ENVIRONMENT, PostgreSQLDriver
 from .handles import attribute_method, cursor_body, is_returned, tpc_commit, work_of
 
 log = logging.getLogger("dbapi_pool.postgresql")
@@ -81,6 +84,9 @@ class FencedTransaction(FencedContext):
 
     __slots__ = ("_rolls_back",)
 
+    tells_lost = True
+    """Whether leaving it raises where psycopg's COMMIT commits nothing."""
+
     def __init__(self, handle: Any, work: Work, block: Any, rolls_back: bool) -> None:
         """`rolls_back`: it was asked to do that in any case."""
         super().__init__(handle, work, block)
@@ -111,7 +117,7 @@ class FencedTransaction(FencedContext):
             if isinstance(block, FencedContext):
                 error.transaction = block._context
         result = super().__exit__(kind, error, trace)
-        if lost and error is None and not self._rolls_back:
+        if lost and error is None and self.tells_lost and not self._rolls_back:
             raise lease.pool.driver.lost_transaction()
         return result
 
@@ -135,14 +141,23 @@ class Info:
         return psycopg.ConnectionInfo
 
 
-class PsycopgConnection(PooledConnection):
-    """A borrowed psycopg connection."""
+class BareTransaction(FencedTransaction):
+    """As `FencedTransaction`, but it does as the driver's own."""
 
     __slots__ = ()
 
+    tells_lost = False
+
+
+class BarePsycopgConnection(PooledConnection):
+    """A borrowed psycopg connection that does as the driver's own."""
+
+    __slots__ = ()
+
+    _transaction_class: type[FencedTransaction] = BareTransaction
+
     set_autocommit = attribute_method("set_autocommit")
     set_isolation_level = attribute_method("set_isolation_level")
-    tpc_commit = tpc_commit
     set_read_only = attribute_method("set_read_only")
     set_deferrable = attribute_method("set_deferrable")
     add_notice_handler = attribute_method("add_notice_handler")
@@ -156,14 +171,31 @@ class PsycopgConnection(PooledConnection):
         self._lease  # noqa: B018  (raises if it was returned)
         return Info(self)
 
+    @property
+    def adapters(self) -> AdaptersMap:
+        """As the driver's; what is registered there is put back on return."""
+        work_of(self).attributes = True
+        adapters: AdaptersMap = self._lease.member.conn.adapters
+        return adapters
+
     def transaction(
         self, savepoint_name: str | None = None, force_rollback: bool = False
     ) -> FencedTransaction:
         """As the driver's; a block that was not left when the connection comes back closes it."""
         work = work_of(self)
-        work.pending = True
+        work.pending = work.wrote = True
         block = self._lease.member.conn.transaction(savepoint_name, force_rollback)
-        return work.keep(FencedTransaction(self, work, block, force_rollback))
+        return work.keep(self._transaction_class(self, work, block, force_rollback))
+
+
+class PsycopgConnection(BarePsycopgConnection):
+    """A borrowed psycopg connection."""
+
+    __slots__ = ()
+
+    _transaction_class = FencedTransaction
+
+    tpc_commit = tpc_commit
 
 
 class PsycopgDriver(PostgreSQLDriver):
@@ -176,16 +208,23 @@ class PsycopgDriver(PostgreSQLDriver):
         "cursor_factory", "fileno", "notifies", "pipeline", "row_factory", "server_cursor_factory",
         "xid",
     }  # fmt: skip
+    bare = Bare(
+        handle_base=BarePsycopgConnection,
+        closed=("OperationalError", "the connection is closed"),
+        environment=ENVIRONMENT,
+    )
 
     def __init__(self, creator: Any = None) -> None:
         super().__init__(psycopg, creator)
         self.known_harmless = self.classifier.harmless
+        self._prepares_as_asked = False
 
     def check_settings(
         self, settings: Mapping[str, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> None:
         """Refuses `AsyncConnection`."""
         super().check_settings(settings, args, kwargs)
+        self._prepares_as_asked = "prepare_threshold" in kwargs
         if inspect.iscoroutinefunction(getattr(self._creator, "connect", self._creator)):
             raise ValueError(
                 "the creator makes psycopg.AsyncConnection, which this pool cannot wait for;"
@@ -198,6 +237,26 @@ class PsycopgDriver(PostgreSQLDriver):
         return conninfo_to_dict(text)
 
     # -- a connection's beginning and end ---------------------------------------------------------
+
+    def connected(self, conn: Any) -> None:
+        """Behind a pooler, psycopg prepares nothing by itself, unless `prepare_threshold` was given.
+
+        Every client calls its first statement `_pg3_0`, and a pooler that gives their sessions away
+        by turns has one run another's (before PgBouncer 1.21, or with `max_prepared_statements=0`).
+        Costs a round trip if psycopg would prepare, and where there seems to be a pooler: that takes
+        clients in also where it has no session for them, or the server is away.
+        """
+        if self._prepares_as_asked or conn.prepare_threshold is None:
+            if facts.is_made_up(conn.pgconn.backend_pid):
+                self.ping(conn)
+            return
+        # Of others that speak its language it is not known what their process ids mean.
+        if conn.info.vendor == "PostgreSQL" and self.is_pooled(conn):
+            log.info(
+                "a pooler stands before PostgreSQL: psycopg prepares no statements by itself, unless"
+                " prepare_threshold is given"
+            )
+            conn.prepare_threshold = None
 
     def run_setup(self, conn: Any, statements: Sequence[str]) -> None:
         """Outside a transaction, so that a later rollback does not undo them."""
@@ -361,7 +420,7 @@ class PsycopgDriver(PostgreSQLDriver):
     ) -> Any:
         """What `conn.cursor(name, ...)` does, with a class derived from the connection's factory; None
         if that is no class, or the connection's class has a `cursor()` of its own."""
-        if type(conn).cursor is not psycopg.Connection.cursor or conn.closed:
+        if plain_class(type(conn)).cursor is not psycopg.Connection.cursor or conn.closed:
             return None
         wanted = _wanted(*args, **kwargs)
         factory: Any = conn.server_cursor_factory if wanted.name else conn.cursor_factory
@@ -375,6 +434,20 @@ class PsycopgDriver(PostgreSQLDriver):
         if wanted.binary:
             cursor.format = pq.Format.BINARY
         return cursor
+
+    def keeps_rows(self, cursor: Any) -> bool:
+        """Not those of a server-side cursor, nor of a pipeline."""
+        if isinstance(cursor, psycopg.ServerCursor):
+            return False
+        return bool(not cursor.closed and cursor.pgresult and cursor.pgresult.ntuples)
+
+    def another_cursor(self, conn: Any, kind: type) -> Callable[[], Any]:
+        def another() -> Any:
+            if conn.closed:
+                return conn.cursor()  # which raises
+            return kind(conn, row_factory=conn.row_factory)
+
+        return another
 
 
 class _Wanted(NamedTuple):

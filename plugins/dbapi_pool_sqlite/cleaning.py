@@ -89,12 +89,10 @@ def _like_folds_case(conn: Any) -> bool:
 
 
 def _functions(conn: Any) -> dict[Function, bool]:
-    return {
-        (name, count): bool(builtin)
-        for name, builtin, count in rows(
-            conn, "SELECT name, builtin, narg FROM pragma_function_list"
-        )
-    }
+    # Not `FROM pragma_function_list`: after `deserialize` SQLite would follow that table's pointer to a
+    # schema that was freed.
+    found = rows(conn, "PRAGMA function_list")
+    return {(name, count): bool(builtin) for name, builtin, _, _, count, _ in found}
 
 
 def _collations(conn: Any) -> frozenset[str]:

@@ -6,6 +6,7 @@ connection is kept by its `id`, since a `sqlite3.Connection` takes no weak refer
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 import os
@@ -17,11 +18,13 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from dbapi_pool.drivers.base import Arguments, Driver, Target
+from dbapi_pool.drivers.bare import Bare
+from dbapi_pool.drivers.base import Arguments, Driver, Target, plain_class
 from dbapi_pool.drivers.facts import Server
 
 from . import faults, places, session
 from .cleaning import Baseline
+from .handles import BareSQLiteHandle
 from .session import HAS_AUTOCOMMIT
 from .statements import SQLITE
 
@@ -47,10 +50,19 @@ class _Undo(NamedTuple):
     autocommit: bool
 
 
+class _InPython(sqlite3.Connection):
+    """The driver's connection, of a class that can be derived from after it was made."""
+
+
+_InPython.__name__ = _InPython.__qualname__ = sqlite3.Connection.__name__
+_InPython.__module__ = sqlite3.Connection.__module__
+
+
 class SQLiteDriver(Driver):
     """The sqlite3 driver. Databases are local: connecting takes microseconds and no thread."""
 
     name = "sqlite"
+    system = "sqlite"
     local = True
     dialect = SQLITE
     statement_methods = ("execute", "executemany", "executescript")
@@ -60,6 +72,10 @@ class SQLiteDriver(Driver):
         "interrupt", "isolation_level", "rollback", "row_factory", "serialize", "text_factory",
         "total_changes",
     }  # fmt: skip
+    bare = Bare(
+        handle_base=BareSQLiteHandle,
+        closed=("ProgrammingError", "Cannot operate on a closed database."),
+    )
 
     def __init__(self, module: ModuleType | type | None = None, creator: Any = None) -> None:
         """`creator`: what the user gave. A class with an `__init__` of its own may understand its
@@ -87,7 +103,19 @@ class SQLiteDriver(Driver):
         same (https://docs.python.org/3/library/sqlite3.html#sqlite3.threadsafety)."""
         if not self._standard or places.argument(args, kwargs, "check_same_thread") is not None:
             return args, kwargs
+        self._threads_allowed = self.faithful  # else the creator may be anybody's
         return args, {**kwargs, "check_same_thread": False}
+
+    native_advice = (
+        "have it opened by the pool: Pool(sqlite3, ...), or give factory=, a subclass of"
+        " sqlite3.Connection, to sqlite3.connect()"
+    )
+
+    def native_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+        """Adds a `factory`, as `sqlite3.Connection` itself is written in C."""
+        if not self._standard or places.argument(args, kwargs, "factory") is not None:
+            return args, kwargs
+        return args, {**kwargs, "factory": _InPython}
 
     def check_settings(
         self, settings: Mapping[str, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -113,11 +141,18 @@ class SQLiteDriver(Driver):
 
     def connected(self, conn: Any) -> None:
         """Sees what the arguments did not tell. Raises `ValueError` for a connection that only the
-        thread which made it may use."""
+        thread which made it may use, and for one of a class that has not called sqlite3's own
+        `__init__`."""
+        try:
+            conn.total_changes  # noqa: B018  (asks nobody but the connection)
+        except sqlite3.ProgrammingError as exc:
+            raise ValueError(
+                f"the creator makes connections that are not connected: {exc}"
+            ) from exc
         if not self._threads_allowed:
             self._require_other_threads(conn)
         session.install_probe(conn)
-        path = session.rows(conn, "PRAGMA database_list")[0][2]
+        path = session.path(conn)
         # A memdb database has a name that looks like a path; a file's is always absolute.
         if self._kind in ("private", "shared") or not os.path.isabs(path):
             self._connected_in_memory(conn)
@@ -202,7 +237,7 @@ class SQLiteDriver(Driver):
 
     def is_alive(self, conn: Any) -> bool:
         """False if it was closed, or its file was deleted, moved or replaced (looked at once per
-        second at most, and by every `ping`)."""
+        second at most, unless it is to be `faithful`, and by every `ping`)."""
         try:
             conn.total_changes  # noqa: B018  (raises if it is closed, and touches nothing)
         except Exception:
@@ -215,7 +250,8 @@ class SQLiteDriver(Driver):
             return True
         if file.is_gone():
             return False  # and again, however soon it is asked
-        file.check_at = now + FILE_CHECK_EVERY
+        if not self.faithful:
+            file.check_at = now + FILE_CHECK_EVERY
         return True
 
     def ping(self, conn: Any) -> None:
@@ -366,8 +402,7 @@ class SQLiteDriver(Driver):
         """SQLite's version, and the file. Reads the file: raises `sqlite3.DatabaseError` if it is no
         database."""
         session.rows(conn, "PRAGMA schema_version")
-        path = session.rows(conn, "PRAGMA database_list")[0][2]
-        return Server("SQLite", sqlite3.sqlite_version, path or "in memory")
+        return Server("SQLite", sqlite3.sqlite_version, session.path(conn) or "in memory")
 
     # -- what an error means ----------------------------------------------------------------------
 
@@ -405,7 +440,7 @@ class SQLiteDriver(Driver):
         """`conn.cursor(factory)` with a class derived from the factory; None if the factory is no
         class, or the connection's class has a `cursor` of its own."""
         if not args and not kwargs:
-            if type(conn).cursor is not sqlite3.Connection.cursor:
+            if plain_class(type(conn)).cursor is not sqlite3.Connection.cursor:
                 return None
             return conn.cursor(pooled(sqlite3.Cursor))
         factory = args[0] if args else kwargs.get("factory")
@@ -413,6 +448,9 @@ class SQLiteDriver(Driver):
         if alone and isinstance(factory, type) and issubclass(factory, sqlite3.Cursor):
             return conn.cursor(pooled(factory))
         return None
+
+    def another_cursor(self, conn: Any, kind: type) -> Callable[[], Any]:
+        return functools.partial(conn.cursor, kind)
 
 
 def _has_standard_arguments(creator: Any) -> bool:

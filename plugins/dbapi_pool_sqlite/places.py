@@ -23,7 +23,7 @@ in memory that the connections of this process share."""
 MODES = ("DEFERRED", "IMMEDIATE", "EXCLUSIVE")
 """The ways a transaction can begin: https://www.sqlite.org/lang_transaction.html"""
 
-_POSITIONS = {"database": 0, "check_same_thread": 4, "uri": 7}
+_POSITIONS = {"database": 0, "check_same_thread": 4, "factory": 5, "uri": 7}
 
 
 def argument(args: Sequence[Any], kwargs: Mapping[str, Any], name: str) -> Any:

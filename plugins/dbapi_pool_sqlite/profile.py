@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .faults import is_busy
+from .session import rows
 
 _SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
 
@@ -83,14 +84,7 @@ class ManyThreads:
 
 
 def _is_wal(conn: Any) -> bool:
-    cursor = conn.cursor()
-    try:
-        cursor.row_factory = None
-        # Compared in SQL: a text_factory may make anything of a string.
-        cursor.execute("SELECT journal_mode = 'wal' FROM pragma_journal_mode")
-        return bool(cursor.fetchone() == (1,))
-    finally:
-        cursor.close()
+    return rows(conn, "PRAGMA journal_mode") == [("wal",)]
 
 
 many_threads = ManyThreads()

@@ -5,8 +5,10 @@ They must never know a pool, nor rely on row_factory, text_factory or an authori
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import sys
+from collections.abc import Callable
 from typing import Any
 
 HAS_AUTOCOMMIT = sys.version_info >= (3, 12)
@@ -15,9 +17,9 @@ HAS_AUTOCOMMIT = sys.version_info >= (3, 12)
 _PROBE = "_dbapi_pool_probe"
 
 
-def rows(conn: Any, sql: str) -> list[tuple[Any, ...]]:
-    """The rows of a query, as tuples with plain strings."""
-    text_factory, conn.text_factory = conn.text_factory, str
+def rows(conn: Any, sql: str, text: Callable[[bytes], str] = str) -> list[tuple[Any, ...]]:
+    """The rows of a query, as tuples with plain strings, which `text` makes."""
+    text_factory, conn.text_factory = conn.text_factory, text
     try:
         cursor = sqlite3.Cursor(conn)  # one of the connection's own would take over its row_factory
         try:
@@ -26,6 +28,11 @@ def rows(conn: Any, sql: str) -> list[tuple[Any, ...]]:
             cursor.close()
     finally:
         conn.text_factory = text_factory
+
+
+def path(conn: Any) -> str:
+    """Where the main database is, as the system's functions take it; empty if it has no file."""
+    return str(rows(conn, "PRAGMA database_list", os.fsdecode)[0][2])
 
 
 def run(conn: Any, sql: str) -> None:

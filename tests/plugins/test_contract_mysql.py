@@ -8,6 +8,7 @@ from typing import Any
 import dirt_mysql
 import pytest
 import servers
+from native_contract import LACKS
 
 from dbapi_pool.testing.contract import DriverContract, Subject
 
@@ -85,3 +86,28 @@ class TestURL(MySQLContract):
         """The same, by a URL."""
         servers.driver_module("pymysql")
         return Subject(prepared.url("pymysql"), knowledge=self)
+
+
+# -- the driver's own connections are lent ----------------------------------------------------------
+
+
+class TestPyMySQLNative(TestPyMySQL):
+    settings = {"native": True}
+    lacks = LACKS
+
+
+class TestMySQLdbNative(TestMySQLdb):
+    settings = {"native": True}
+    lacks = LACKS
+
+
+# MariaDB has none, of which the driver warns whenever somebody tries.
+@pytest.mark.filterwarnings("ignore:This version of the server does not support Query Attributes")
+class TestConnectorNative(TestConnector):
+    settings = {"native": True}
+    lacks = LACKS
+
+
+class TestMariaDBNative(TestMariaDB):
+    settings = {"native": True}
+    lacks = LACKS

@@ -8,6 +8,7 @@ from typing import Any
 import dirt_postgresql
 import pytest
 import servers
+from native_contract import LACKS
 
 from dbapi_pool.testing.contract import Dirt, DriverContract, Subject
 
@@ -21,6 +22,8 @@ class PostgreSQLContract(DriverContract):
     """What both drivers have in common."""
 
     module = ""
+    server = "postgresql"
+    """The fixture with the server, or with what stands before it."""
     binary = "BYTEA"
     session = "SELECT pg_backend_pid()"
     kill = "SELECT pg_terminate_backend({session})"
@@ -34,10 +37,11 @@ class PostgreSQLContract(DriverContract):
     unreachable = ({"port": 1},)
 
     @pytest.fixture
-    def subject(self, postgresql: Any) -> Subject:
+    def subject(self, request: pytest.FixtureRequest) -> Subject:
         """The tests' server."""
         creator = servers.driver_module(self.module)
-        return Subject(creator, (), postgresql.arguments(self.module), self)
+        server = request.getfixturevalue(self.server)
+        return Subject(creator, (), server.arguments(self.module), self)
 
 
 class TestPsycopg2(PostgreSQLContract):
@@ -70,3 +74,56 @@ class TestURL(PostgreSQLContract):
         """The same, by a URL."""
         servers.driver_module("psycopg2")
         return Subject(postgresql.url("psycopg2"), knowledge=self)
+
+
+# -- through PgBouncer ----------------------------------------------------------------------------
+
+
+class TestPsycopg2BySession(TestPsycopg2):
+    """Everything holds."""
+
+    server = "pgbouncer_by_session"
+
+
+class TestPsycopgBySession(TestPsycopg):
+    """Everything holds."""
+
+    server = "pgbouncer_by_session"
+
+
+_NOBODYS = "between two transactions a session is nobody's, and "
+BY_TRANSACTION = {
+    "restoring_nothing_asks_the_server_nothing": _NOBODYS + "the killer gets the one to be killed",
+    "a_connection_killed_while_idle_is_not_lent": _NOBODYS + "the connection outlives it",
+    "a_ping_does_not_connect_again": _NOBODYS + "PgBouncer gives the ping another one",
+    "a_connection_killed_in_use_is_replaced": _NOBODYS + "the killer gets the one to be killed",
+    "idle_ones_are_replaced_when_all_were_killed": _NOBODYS + "the connections outlive them",
+}
+"""What the kit cannot ask there, and why; tests/test_pgbouncer.py asks the same in another way.
+
+What borrowers leave in their sessions is cleaned here only since PgBouncer has no other clients: see
+there, too.
+"""
+
+
+class TestPsycopg2ByTransaction(TestPsycopg2):
+    server = "pgbouncer_by_transaction"
+    lacks = BY_TRANSACTION
+
+
+class TestPsycopgByTransaction(TestPsycopg):
+    server = "pgbouncer_by_transaction"
+    lacks = BY_TRANSACTION
+
+
+# -- the driver's own connections are lent ----------------------------------------------------------
+
+
+class TestPsycopg2Native(TestPsycopg2):
+    settings = {"native": True}
+    lacks = LACKS
+
+
+class TestPsycopgNative(TestPsycopg):
+    settings = {"native": True}
+    lacks = LACKS

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from native_contract import LACKS
 
 from dbapi_pool.testing.contract import Dirt, DriverContract, Subject
 
@@ -141,3 +142,20 @@ class TestMemory(SQLiteContract):
         """A database of each test's own."""
         name = f"file:{tmp_path.name}?mode=memory&cache=shared"
         return {"database": name, "uri": True, "timeout": 0.2}
+
+
+class TestFileNative(TestFile):
+    """The driver's own connections are lent."""
+
+    settings = {"native": True}
+    lacks = {**TestFile.lacks, **LACKS}
+
+
+class TestFileNativeOwnClass(TestFileNative):
+    """And these are of a class of the user's, from the package of the borrowers."""
+
+    @pytest.fixture
+    def arguments(self, tmp_path: Path) -> dict[str, Any]:
+        """As ever, with a class of one's own."""
+        file = str(tmp_path / "contract.db")
+        return {"database": file, "timeout": 0.2, "factory": type("Own", (sqlite3.Connection,), {})}

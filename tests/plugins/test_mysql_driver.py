@@ -676,9 +676,49 @@ def test_what_the_server_says(opener: Opener, module: str, tls: bool) -> None:
     assert facts.statement_timeout == 0
     assert facts.idle_in_transaction_timeout == 0
     assert facts.user_connections == 0
+    assert facts.database_connections is None
+    assert facts.extra_connections == 1
+    assert facts.cores == os.cpu_count()
     assert facts.read_only is False
     assert facts.pooler is None
     assert row(conn, "SELECT @@in_transaction") == (0,)
+
+
+def test_whose_sessions_are_open_is_told_without_a_privilege(opener: Opener, module: str) -> None:
+    driver, conn = opener(module, False)
+    user = opener.server.user
+    listed = f"SELECT count(*) FROM information_schema.processlist WHERE user <> '{user}'"
+
+    def others() -> int:
+        return int(opener.server.query(listed)[0][0])
+
+    # Sessions of tests before may be ending still.
+    servers.wait_for(
+        lambda: driver.server(conn).connections_of_others == others(), servers.START_PATIENCE
+    )
+    assert others() >= 1  # the administrator
+
+
+def test_cores_are_told_only_where_the_server_has_counted_them() -> None:
+    from dbapi_pool_mysql.server import describe
+
+    def told(origin: str) -> int | None:
+        def rows(sql: str) -> list[Any]:
+            return [("12", origin)] if "SYSTEM_VARIABLES" in sql else [("version", "11-MariaDB")]
+
+        return describe(rows, "h:3306").cores
+
+    assert (told("AUTO"), told("CONFIG")) == (12, None)
+
+
+def test_the_extra_port_of_mariadb_has_sessions_of_its_own() -> None:
+    from dbapi_pool_mysql.server import describe
+
+    def extra(port: str) -> int | None:
+        found = [("version", "8.4"), ("extra_port", port), ("extra_max_connections", "3")]
+        return describe(lambda sql: found, "h:3306").extra_connections
+
+    assert (extra("0"), extra("3307")) == (1, 4)
 
 
 def test_a_mysql_server_behind_proxysql() -> None:
@@ -850,7 +890,9 @@ def test_nothing_is_put_into_a_partial_that_may_hold_more(server: servers.Server
 ], ids=lambda kwargs: ",".join(kwargs) or "none")  # fmt: skip
 def test_when_nothing_is_shared(kwargs: dict[str, Any]) -> None:
     assert not can_share(kwargs)
-    assert driver_for("pymysql").connect_arguments((), kwargs) == ((), kwargs)
+    # It connects later, with an end.
+    later = {"defer_connect": True, **kwargs}
+    assert driver_for("pymysql").connect_arguments((), kwargs) == ((), later)
 
 
 def test_a_changed_certificate_file_makes_a_new_context(

@@ -81,7 +81,7 @@ LEASES = [
     (True, ("SELECT 1",), "", 1),
     (True, ("SELECT * FROM t", "UPDATE t SET v = v WHERE id = 1"), "", 2),
     (True, ("START TRANSACTION", "SELECT 1"), "", 3),
-    (False, ("SELECT 1",), "", 2),
+    (False, ("SELECT * FROM t",), "", 2),
     (False, ("SELECT 1",), "commit", 2),
     (False, ("UPDATE t SET v = v WHERE id = 1",), "rollback", 2),
     (False, (), "", 0),
@@ -427,3 +427,21 @@ def test_cursors_that_end_without_the_collector_keep_nothing_alive(make_pool: Ma
             assert row(conn, "SELECT 42") == (42,)
             conn.cursor()
         assert sys.getrefcount(raw) <= before
+
+
+@pytest.mark.parametrize("autocommit", [False, True])
+def test_pymysql_forgets_what_the_last_borrower_changed(
+    server: servers.Server, autocommit: bool
+) -> None:
+    arguments = dirt_mysql.arguments(server, "pymysql", False)
+    server.query(
+        f"CREATE OR REPLACE TABLE {server.database}.ids (id INT PRIMARY KEY AUTO_INCREMENT)"
+    )
+    with Pool(dirt_mysql.load("pymysql"), max_size=1, autocommit=autocommit, **arguments) as pool:
+        for _ in range(3):
+            with pool.connection() as conn:
+                assert (conn.affected_rows(), conn.insert_id()) == (0, 0)
+                run(conn, "INSERT INTO ids VALUES ()")
+                assert conn.affected_rows() == 1
+                assert conn.insert_id() > 0
+        assert pool.stats().opened == 1

@@ -141,6 +141,7 @@ OWN_PLAIN = {
             conn.isexecuting(),
         ),
         "another cursor": lambda conn: conn.cursor(cursor_factory=extras().DictCursor).close(),
+        "messages": lambda conn: (list(conn.notices), list(conn.notifies)),
     },
     "psycopg": {
         "set_autocommit": lambda conn: conn.set_autocommit(True),
@@ -148,6 +149,7 @@ OWN_PLAIN = {
         "transaction": lambda conn: in_block(conn, "transaction"),
         "pipeline": lambda conn: in_block(conn, "pipeline"),
         "handlers": lambda conn: conn.add_notice_handler(print),
+        "adapters": lambda conn: conn.adapters.get_loader(25, 0),
         "factories": lambda conn: (conn.row_factory, conn.server_cursor_factory),
         "stream": lambda conn: list(conn.cursor().stream("SELECT 1")),
         "connection": lambda conn: conn.connection.connection,
@@ -191,6 +193,19 @@ def test_what_leaves_no_trace_costs_no_reset(
 
     with pool.connection() as conn:
         assert pid(conn) == before
+
+
+def test_a_list_of_notices_that_was_kept_gets_none_of_the_next_borrowers(
+    make_pool: MakePool,
+) -> None:
+    pool = make_pool("psycopg2")
+    with pool.connection() as conn:
+        kept = conn.notices
+    with pool.connection() as conn:
+        run(conn, "DO $$ BEGIN RAISE NOTICE 'mine'; END $$")
+        assert len(conn.notices) == 1
+
+    assert kept == []
 
 
 @modules

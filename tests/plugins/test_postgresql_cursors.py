@@ -309,6 +309,18 @@ def test_a_large_object_ends_with_its_lease(make_pool: Callable[..., Pool]) -> N
     assert pool.stats().closed == {}
 
 
+@pytest.mark.parametrize("module", ["psycopg2"], indirect=True)
+def test_psycopg2s_large_objects_may_be_of_a_class_of_the_borrowers(conn: Any) -> None:
+    psycopg2 = servers.driver_module("psycopg2")
+    kind = type("Mine", (psycopg2.extensions.lobject,), {"mine": True})
+
+    made = conn.lobject(0, "wb", lobject_factory=kind)
+
+    assert isinstance(made, kind)
+    assert made.mine
+    made.unlink()
+
+
 # -- psycopg --------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import socket
 import sys
@@ -626,16 +627,29 @@ def test_a_session_that_idled_too_long_is_lost(
     assert driver.is_disconnect(caught.value, conn)
 
 
-def _with_severity(driver: Any, severity: str) -> Any:
-    """What psycopg2 raises with an older libpq: the connection does not know yet."""
+def _error_of(driver: Any, text: str, **diagnosis: str | None) -> Any:
+    """An error that says nothing else, while the connection does not know yet."""
     error = driver.module.errors.AdminShutdown
-    made = type("Error", (error,), {"diag": SimpleNamespace(severity_nonlocalized=severity)})
-    return made("terminating connection due to administrator command")
+    return type("Error", (error,), {"diag": SimpleNamespace(**diagnosis)})(text)
 
 
 def test_an_older_libpqs_admin_shutdown_is_a_loss(driver: Any, conn: Any) -> None:
-    assert driver.is_disconnect(_with_severity(driver, "FATAL"), conn)
+    text = "terminating connection due to administrator command"
+    assert driver.is_disconnect(_error_of(driver, text, severity_nonlocalized="FATAL"), conn)
     assert not driver.is_disconnect(ValueError("server closed the connection unexpectedly"), conn)
+
+
+@pytest.mark.parametrize(
+    ("severity", "translated", "lost"),
+    [(None, "FATAL", True), (None, "ERROR", False), ("ERROR", "FATAL", False)],
+)
+def test_a_poolers_fatal_is_a_loss_though_it_says_so_once(
+    driver: Any, conn: Any, severity: str | None, translated: str, lost: bool
+) -> None:
+    exc = _error_of(
+        driver, "query_wait_timeout", severity_nonlocalized=severity, severity=translated
+    )
+    assert driver.is_disconnect(exc, conn) is lost
 
 
 @pytest.mark.parametrize(
@@ -798,6 +812,11 @@ def test_a_full_server_is_tried_again(postgresql: servers.Server, driver: Any, m
         ("FATAL:  sorry, too many clients already\n", True, False),
         ("FATAL:  remaining connection slots are reserved for ...\n", True, False),
         ("FATAL:  no more connections allowed (max_client_conn)\n", True, False),
+        ("FATAL:  client connections exceeded (max_user_client_connections)\n", True, False),
+        ("FATAL:  server login has been failing, try again later (server_login_retry)\n", True, False),
+        ("FATAL:  pooler is shutting down\n", True, False),
+        ("FATAL:  unsupported startup parameter: options\n", False, False),
+        ("FATAL:  no such database: x\n", False, False),
         ("FATAL:  password authentication failed for user \"too many\"\n", False, False),
         ("FATAL:  no pg_hba.conf entry for host \"::1\", user \"x\"\n", False, False),
         ("FATAL:  database \"x\" does not exist\n", False, False),
@@ -878,6 +897,61 @@ def test_a_roles_limit_is_told(postgresql: servers.Server, driver: Any, conn: An
         postgresql.query(f"ALTER ROLE {postgresql.user} CONNECTION LIMIT -1")
 
 
+def test_a_databases_limit_is_told(postgresql: servers.Server, driver: Any, conn: Any) -> None:
+    postgresql.query(f"ALTER DATABASE {postgresql.database} CONNECTION LIMIT 40")
+    try:
+        assert driver.server(conn).database_connections == 40
+    finally:
+        postgresql.query(f"ALTER DATABASE {postgresql.database} CONNECTION LIMIT -1")
+    assert driver.server(conn).database_connections == 0
+
+
+def test_limits_of_roles_and_databases_do_not_hold_for_superusers(
+    postgresql: servers.Server, driver: Any
+) -> None:
+    postgresql.query(f"ALTER DATABASE {postgresql.database} CONNECTION LIMIT 40")
+    postgresql.query(f"ALTER ROLE {postgresql.admin_user} CONNECTION LIMIT 50")
+    conn = driver.module.connect(**postgresql.arguments(driver.module.__name__, admin=True))
+    try:
+        facts = driver.server(conn)
+    finally:
+        conn.close()
+        postgresql.query(f"ALTER ROLE {postgresql.admin_user} CONNECTION LIMIT -1")
+        postgresql.query(f"ALTER DATABASE {postgresql.database} CONNECTION LIMIT -1")
+
+    assert (facts.user_connections, facts.database_connections) == (0, 0)
+
+
+def test_whose_sessions_are_open_is_told(
+    postgresql: servers.Server, driver: Any, conn: Any
+) -> None:
+    count = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND "
+    others = count + f"usename <> '{postgresql.user}'"
+    here_too = others + f" AND datname = '{postgresql.database}'"
+
+    def judged() -> tuple[int, int]:
+        return postgresql.query(others)[0][0], postgresql.query(here_too)[0][0]
+
+    def told() -> tuple[int | None, int | None]:
+        facts = driver.server(conn)
+        return facts.connections_of_others, facts.others_in_database
+
+    arguments = postgresql.arguments(driver.module.__name__, admin=True)
+    here = driver.module.connect(**arguments)
+    elsewhere = driver.module.connect(**{**arguments, "dbname": "postgres"})
+    try:
+        # Sessions of tests before may be ending still.
+        servers.wait_for(lambda: told() == judged(), servers.START_PATIENCE)
+        of_others, of_others_here = told()
+    finally:
+        here.close()
+        elsewhere.close()
+
+    assert of_others is not None
+    assert of_others_here is not None
+    assert of_others > of_others_here >= 1
+
+
 def test_a_pooler_in_between_is_noticed(driver: Any, conn: Any) -> None:
     from dbapi_pool_postgresql import facts
 
@@ -885,6 +959,57 @@ def test_a_pooler_in_between_is_noticed(driver: Any, conn: Any) -> None:
 
     assert found.pooler == "PgBouncer, or one like it"
     assert found.tls == "TLS"
+
+
+@pytest.mark.parametrize("pid", [-560763787, 0, 4194305, 1044204364])
+def test_no_process_has_the_id_that_a_pooler_makes_up(driver: Any, conn: Any, pid: int) -> None:
+    from dbapi_pool_postgresql import facts
+
+    assert facts.is_made_up(pid)
+    assert not facts.is_made_up(backend(conn))
+
+
+@pytest.mark.parametrize(
+    ("mine", "others", "shared"),
+    [
+        ([1], [2], False),
+        ([1], [1], True),  # the last one used
+        ([1, 3], [2, 4], True),  # by turns
+        ([1, 1, 1, 5], [2], True),  # in a crowd
+        ([1], [2, 2, 2, 6], True),
+        ([1, 1, 1, 1, 1, 2], [3], True),
+    ],
+)
+def test_how_a_pooler_pools_shows_in_what_two_clients_get(
+    mine: list[int], others: list[int], shared: bool
+) -> None:
+    from dbapi_pool_postgresql import facts
+
+    ask, ask_other = (itertools.chain(ids, itertools.repeat(ids[-1])) for ids in (mine, others))
+
+    assert facts.share_sessions(ask.__next__, ask_other.__next__) is shared
+
+
+def test_there_is_no_pooler_before_the_tests_server(
+    driver: Any, conn: Any, connect: Callable[..., Any]
+) -> None:
+    other = connect()
+
+    assert driver.pooling(conn, other) is None
+    assert is_ready(driver, conn)
+    assert is_ready(driver, other)
+
+
+def test_what_is_not_postgresql_prepares_as_it_did() -> None:
+    """What its process ids mean is not known."""
+    servers.driver_module("psycopg")
+    from dbapi_pool_postgresql import PsycopgDriver
+
+    conn = SimpleNamespace(prepare_threshold=5, info=SimpleNamespace(vendor="CockroachDB"))
+
+    PsycopgDriver().connected(conn)
+
+    assert conn.prepare_threshold == 5
 
 
 # -- speed ----------------------------------------------------------------------------------------

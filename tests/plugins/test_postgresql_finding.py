@@ -248,10 +248,30 @@ def test_asynchronous_psycopg_connections_are_refused() -> None:
 
 
 @modules
-def test_no_argument_is_added(module: str) -> None:
+def test_no_argument_is_added_but_an_end_of_connecting(module: str) -> None:
     driver: Any = registry.find(servers.driver_module(module))
 
     assert driver.connect_arguments(("dbname=x",), {"user": "joe"}) == (
         ("dbname=x",),
-        {"user": "joe"},
+        {"user": "joe", "connect_timeout": 10},
     )
+
+
+@modules
+@pytest.mark.parametrize("dsn", ["dbname=x connect_timeout=3", "service=x", "dbname='x"])
+def test_no_argument_is_added_where_an_end_is_set_or_nothing_is_known(
+    module: str, dsn: str
+) -> None:
+    driver: Any = registry.find(servers.driver_module(module))
+
+    assert driver.connect_arguments((dsn,), {"user": "joe"}) == ((dsn,), {"user": "joe"})
+
+
+@modules
+def test_no_argument_is_added_for_a_function_of_the_users(module: str) -> None:
+    def connect(dsn: str) -> Any:
+        raise AssertionError
+
+    driver: Any = type(registry.find(servers.driver_module(module)))(creator=connect)
+
+    assert driver.connect_arguments(("dbname=x",), {}) == (("dbname=x",), {})

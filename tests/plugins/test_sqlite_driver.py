@@ -1318,3 +1318,51 @@ def test_readers_and_a_writer_do_not_block_each_other_with_the_profile(opener: O
     assert count(reader) == 3000
     driver.rollback(reader)
     assert count(reader) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a file's name must be UTF-8")
+def test_the_files_name_may_be_anything_that_the_system_allows(tmp_path, opener):
+    path = tmp_path / os.fsdecode(b"caf\xe9.db")
+
+    driver, conn = opener.driver(path)
+    alive = driver.is_alive(conn)
+    server = driver.server(conn)
+    path.unlink()
+
+    assert (alive, server.address) == (True, str(path))
+    with pytest.raises(sqlite3.OperationalError, match="deleted or replaced"):
+        driver.ping(conn)
+
+
+def test_a_connection_of_a_class_that_has_not_called_sqlites_init_is_refused(opener):
+    class NotConnected(sqlite3.Connection):
+        def __init__(self, *args, **kwargs):
+            pass
+
+    driver = SQLiteDriver(creator=sqlite3)
+
+    with pytest.raises(ValueError, match="not connected"):
+        driver.connected(NotConnected(":memory:"))
+
+
+def test_no_pragma_is_read_as_a_table(opener):
+    # SQLite makes such a table once, and after `deserialize` follows its pointer to what was freed.
+    driver, conn = opener.driver(":memory:")
+
+    driver.reset_session(conn, driver.snapshot(conn))
+    many_threads(conn)
+
+    tables = [name for (name,) in conn.execute("PRAGMA module_list") if name.startswith("pragma_")]
+    assert tables == []
+
+
+@from_311
+def test_a_database_that_was_deserialized_is_cleaned_too(opener):
+    driver, conn = opener.driver(":memory:")
+    conn.execute("CREATE TABLE t (x)")
+    conn.commit()
+
+    conn.deserialize(conn.serialize())
+
+    assert driver.reset_session(conn, driver.snapshot(conn))
+    assert conn.execute("SELECT * FROM t").fetchall() == []

@@ -14,6 +14,7 @@ import signal
 import sqlite3
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -21,6 +22,7 @@ from typing import Any
 from dbapi_pool import Pool
 from dbapi_pool.testing import FakeDriver
 
+warnings.simplefilter("ignore", ResourceWarning)  # what is dropped here is dropped on purpose
 LONG = 600.0  # seconds: whoever waits that long hangs
 fake = FakeDriver()
 kept: list[Any] = []  # what nobody gives back

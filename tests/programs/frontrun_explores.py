@@ -101,7 +101,7 @@ class World:
     def fill(self, lease: Lease) -> None:
         self.open += 1
         self.peak = max(self.peak, self.open)
-        self.ledger.fill(lease, object())
+        self.ledger.fill(lease, SimpleNamespace(thread=0))
 
     def give(self, lease: Lease) -> None:
         Keeper.put(self.keeper, lease)

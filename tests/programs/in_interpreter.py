@@ -48,7 +48,8 @@ SCENARIOS = {
     + "p = Pool(fake, driver=fake.driver(local=True)); p.connection().close(); print('served')",
     "threads": FAKE + WORK,
     "at exit": FAKE
-    + "import atexit; atexit.register(lambda: print('served', pool.connection().number))",
+    + "import atexit; held = []\natexit.register(lambda: held.append(pool.connection()))\n"
+    + "atexit.register(lambda: print('served'))",
     "unhooked": FAKE
     + "import atexit; from dbapi_pool import interpreters as i; atexit.unregister(i._at_end)\n"
     + "held = pool.connection(); print('served')",

@@ -117,6 +117,8 @@ def check(pool: Pool, fake: FakeDriver) -> None:
 def main(place: str, how: str, seconds: float) -> None:
     sys.unraisablehook = lambda _: None  # those that strike a weak reference's callback
     threading.excepthook = lambda _: None
+    # Or those who spin may leave no time to whoever strikes them.
+    sys.setswitchinterval(1e-4)
     fake = FakeDriver()
     pool = Pool(fake, driver=fake.driver(local=place == "local"), max_size=SIZE)
     end = time.monotonic() + seconds

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import evidence
 import pytest
+from builds import FREE
 from programs import PATIENCE, command
 
 SOON = 4.5  # seconds that an exit may take on a busy machine; alone it is less than a tenth
@@ -59,6 +60,9 @@ NO_THREAD = {
         "finalizer: PythonFinalizationError",
     },
 }
+# Without the GIL, once there was a second thread, CPython 3.13 empties all modules, this package's
+# among them, before it lets go of what the main program holds. (It needs no pool to see that.)
+EMPTIED = {"finalizer: TypeError"}
 # Return code, and the last line on stderr.
 CODES = {
     "sys_exit": (3, ""),
@@ -131,7 +135,7 @@ def test_what_is_done_with_a_pool_at_the_very_end_ends_too(
 ) -> None:
     only_if_deep(kind, LAST_ACTS, scenario)
     ended = check_end(kind, scenario, tmp_path, 0, "")
-    assert set(ended.said) == LAST_ACTS[scenario]
+    assert set(ended.said) == LAST_ACTS[scenario] or is_emptied(scenario, ended)
 
 
 @pytest.mark.parametrize("scenario", NO_THREAD)
@@ -139,10 +143,14 @@ def test_a_first_use_at_the_very_end_works_or_is_refused_at_once(
     kind: str, scenario: str, tmp_path: Path
 ) -> None:
     ended = check_end(kind, scenario, tmp_path, 0, "")
-    assert set(ended.said) <= NO_THREAD[scenario]
+    assert set(ended.said) <= NO_THREAD[scenario] or is_emptied(scenario, ended)
     assert len(ended.said) == 1
     if kind == "sqlite" and scenario != "at_last_warm_up":
         assert "Error" not in ended.said[0]
+
+
+def is_emptied(scenario: str, ended: End) -> bool:
+    return FREE and scenario.startswith("at_last") and set(ended.said) == EMPTIED
 
 
 @pytest.mark.parametrize("scenario", CODES)
@@ -161,7 +169,9 @@ def check_end(kind: str, scenario: str, folder: Path, code: int, last_line: str)
     if kind == "sqlite":
         check_file(path)
     what = scenario.replace("_", " ")
-    evidence.record("garbage and threads", f"exit, {kind}: {what}", ms=round(ended.seconds * 1000))
+    evidence.record(
+        "garbage and threads", f"ends of programs: {kind}, {what}", ms=round(ended.seconds * 1000)
+    )
     return ended
 
 
@@ -205,6 +215,8 @@ PLANTS = {
 @pytest.mark.parametrize("plant", PLANTS)
 def test_a_pool_that_delays_the_exit_is_found(plant: str, tmp_path: Path) -> None:
     code, scenario = PLANTS[plant]
+    if FREE and scenario.startswith("at_last"):
+        pytest.skip("the pool's modules are emptied before that finalizer")
     program = command("ending.py")[-1]
     text = PLANTED.format(plant=code, program=program)
     with pytest.raises(subprocess.TimeoutExpired):

@@ -18,6 +18,8 @@ from evidence import DEEP, record
 
 import dbapi_pool
 
+pytest.importorskip("frontrun")  # which has no wheels for free-threaded builds
+
 TESTS = Path(__file__).parents[1]
 SECONDS = 40.0  # for one exploration; the quick ones reach an end long before
 PREEMPTIONS = 2 if DEEP else 1
@@ -82,7 +84,7 @@ def test_frontrun_finds_nothing_wrong_with_the_ledger(
         "frontrun",
         name,
         orders=said["runs"],
-        **{"all with preemptions up to": PREEMPTIONS if ended else "sampled"},
+        **{"to the end": "yes" if ended else "no"},
     )
 
 
@@ -91,7 +93,7 @@ def test_frontrun_finds_a_planted_bug(environment: dict[str, str], bug: str) -> 
     said = run(environment, "frontrun_explores.py", BUGS[bug], bug, 2, SECONDS)
 
     assert said["holds"] is False, f"not found in {said['runs']} orders"
-    record("frontrun", f"planted: {bug}", orders=said["runs"], found="yes")
+    record("frontrun", f"planted, found: {bug}", orders=said["runs"])
 
 
 def test_frontrun_takes_a_lock_that_another_thread_releases_for_a_deadlock(

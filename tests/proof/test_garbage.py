@@ -272,8 +272,8 @@ def test_leaks_leave_nothing_behind(real_pool: Pool) -> None:
     assert grown < 100_000, f"{grown} bytes more after {rounds} checkouts"
     kind = real_pool.name
     evidence.record(
-        "garbage and threads", f"leaks, {kind}",
-        checkouts=rounds, leaks=real_pool.stats().closed["leaked"], bytes_grown=max(grown, 0),
+        "garbage and threads", f"leaks: {kind}",
+        checkouts=rounds, leaks=real_pool.stats().closed["leaked"], **{"bytes grown": max(grown, 0)},
     )  # fmt: skip
 
 
@@ -377,7 +377,7 @@ def test_finalizers_may_do_anything_inside_every_lock_of_the_pool(act: str, loca
     assert whole(pool)
     assert pool.close()
     fake.assert_no_leak()
-    evidence.record("garbage and threads", f"a finalizer {act} under a lock", struck=system.struck)
+    evidence.record("garbage and threads", f"finalizers under a lock: {act}", struck=system.struck)
 
 
 def test_a_pool_with_several_locks_would_be_found_out() -> None:

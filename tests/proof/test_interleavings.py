@@ -14,10 +14,27 @@ import interleave
 import orders
 import points
 import pytest
+from builds import FREE
 from evidence import DEEP, depth, record
 from interleave import Wrong
 
-from dbapi_pool import cleaning, crew, cursors, handles, keeper, ledger, member, pool, source
+from dbapi_pool import (
+    cleaning,
+    crew,
+    cursors,
+    duties,
+    handles,
+    keeper,
+    ledger,
+    member,
+    outage,
+    pool,
+    source,
+)  # fmt: skip
+
+pytestmark = pytest.mark.skipif(
+    FREE, reason="what one thread drops may die in another, when the machine does not choose it"
+)
 
 PREEMPTIONS = depth(1, 2)
 MOST = depth(25, 1_500)  # systematic runs for one scenario
@@ -42,12 +59,14 @@ CASES = [
 @pytest.fixture(scope="module", autouse=True)
 def _explored() -> Iterator[None]:
     """The core may be preempted; nothing is logged, which is not what is explored."""
-    logger = logging.getLogger("dbapi_pool")
-    logger.disabled = True
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     others = [cleaning, cursors, member, source]
-    with points.tracing([crew, handles, keeper, ledger, pool], also_written_by=others):
+    with points.tracing(
+        [crew, duties, handles, keeper, ledger, outage, pool], also_written_by=others
+    ):
         yield
-    logger.disabled = False
+    logging.disable(disabled)
 
 
 @pytest.mark.parametrize(("scenario", "place"), CASES)
@@ -66,16 +85,12 @@ def test_in_every_order_the_promises_hold(scenario: orders.Scenario, place: str)
         f"{scenario.name} ({place})",
         promise=scenario.promise,
         orders=found.runs,
-        points=found.longest,
-        **{"every one with preemptions up to": _complete(found)},
+        **{
+            # How many deviations from the plain order it had come to: all with fewer were run.
+            "to one deviation": int(found.exhausted or found.deviations > 1),
+            "to the end": int(found.exhausted),
+        },
     )
-
-
-def _complete(found: interleave.Findings) -> str:
-    """What was run without a gap; besides that, the orders were sampled."""
-    if found.exhausted:
-        return str(PREEMPTIONS)
-    return {0: "", 1: ""}.get(found.deviations, f"deviating {found.deviations - 1} times at most")
 
 
 @pytest.mark.parametrize("bug", bugs_of_order.BUGS, ids=lambda bug: bug.name)
@@ -91,4 +106,4 @@ def test_a_planted_bug_is_found(bug: bugs_of_order.Bug) -> None:
             interleave.run(body, found.schedule, scenario.early)
     assert str(again.value) == str(found.wrong)
 
-    record("planted bugs", bug.name, found_in=bug.scenario, orders=found.runs, says=bug.shows)
+    record("planted bugs", bug.name, orders=found.runs)

@@ -62,7 +62,7 @@ def test_a_sub_interpreter_with_a_pool_ends_and_the_process_goes_on(
 
     assert served.startswith("served")
     assert (ended, goes_on) == ("ended", "the main interpreter goes on")
-    evidence.record("garbage and threads", f"sub-interpreter, {how}: {scenario}", survived="yes")
+    evidence.record("garbage and threads", f"sub-interpreters: {how}, {scenario}")
 
 
 @pytest.mark.skipif(not OLD, reason="isolated sub-interpreters have threads since Python 3.12")

@@ -173,7 +173,7 @@ BUGS = [
         LOCAL,
         "a connection was lost, and found again",
         (
-            _in_pool("_answer", ("if waiter.answered:  # at this very instant", "if False:")),
+            _in_pool("_give_up", ("if not waiter.answered:", "if True:")),
             _in_pool("_quit", ("if lease is None:", "if True:")),
         ),
     ),
@@ -183,10 +183,10 @@ BUGS = [
         REMOTE,
         "a wakeup was lost",
         (
-            _in_pool("_answer", ("if waiter.answered:  # at this very instant", "if False:")),
+            _in_pool("_give_up", ("if not waiter.answered:", "if True:")),
             _in_pool(
                 "_quit",
-                ("self._keeper.put(lease)", "lease.pool = None; self._ledger.idle.append(lease)"),
+                ("self._keeper.give(lease)", "lease.pool = None; self._ledger.idle.append(lease)"),
             ),
         ),
     ),
@@ -261,7 +261,7 @@ BUGS = [
         "what somebody else was quicker to take is taken, too",
         "drain against a borrower, one idle",
         LOCAL,
-        "'NoneType' object has no attribute 'uses'",
+        "'NoneType' object has no attribute 'part'",
         (_in_ledger("take_idle", ("if not self._take(lease):", "if self._take(lease) is None:")),),
     ),
     Bug(
@@ -300,13 +300,13 @@ BUGS = [
             _in_pool(
                 "resize",
                 (
-                    "    ledger.max_size, ledger.min_size = changed.max_size, changed.min_size\n"
+                    "    ledger.max_size, ledger.min_size = 0 if nothing else most, least\n"
                     "    try:\n"
                     "        gone = ledger.take_idle(lambda member: True, ledger.excess())\n",
                     "    try:\n"
-                    "        excess = max(0, ledger.census().open - changed.max_size)\n"
+                    "        excess = max(0, ledger.census().open - most)\n"
                     "        gone = ledger.take_idle(lambda member: True, excess)\n"
-                    "        ledger.max_size, ledger.min_size = changed.max_size, changed.min_size\n",
+                    "        ledger.max_size, ledger.min_size = 0 if nothing else most, least\n",
                 ),
             ),
         ),

@@ -15,7 +15,8 @@ import re
 import sys
 from pathlib import Path
 
-from guarantees import replaced, table
+from guarantees import replaced
+from proof_tables import part_table
 
 DEEP = os.environ.get("DBAPI_POOL_TEST_DEPTH") == "deep"
 """Whether this is the long run: an hour, not a minute."""
@@ -37,8 +38,8 @@ def python() -> str:
 def record(part: str, row: str, **figures: object) -> None:
     """What this run has shown, for the table `part` of the document.
 
-    `row` says of what; each figure is a column. The same row shown again replaces the first, but
-    each Python has its own.
+    `row` says of what: `kind: case`; how the tables put rows together says `proof_tables.py`. The
+    same row shown again replaces the first, but each Python has its own.
     """
     if _FOLDER is None:
         return
@@ -56,27 +57,10 @@ def written(folder: Path, document: str) -> str:
     Raises `ValueError` for a part that the document does not have.
     """
     facts = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("*.json")]
-    facts.sort(key=lambda fact: (fact["part"], fact["row"], _version(fact["python"])))
     for part in sorted({fact["part"] for fact in facts}):
-        rows = [fact for fact in facts if fact["part"] == part]
-        columns = list(dict.fromkeys(name for fact in rows for name in fact["figures"]))
-        lines = [
-            [
-                *(fact[name] for name in ("row", "python", "run")),
-                *(_text(fact["figures"].get(name)) for name in columns),
-            ]
-            for fact in rows
-        ]
-        document = replaced(document, part, table(["", "Python", "run", *columns], lines))
+        mine = [fact for fact in facts if fact["part"] == part]
+        document = replaced(document, part, part_table(part, mine))
     return document
-
-
-def _version(text: str) -> tuple[int, ...]:
-    return (*(int(number) for number in re.findall(r"\d+", text)), text.endswith("t"))
-
-
-def _text(figure: object) -> str:
-    return f"{figure:,}" if isinstance(figure, int) else "" if figure is None else str(figure)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ SCENARIOS = {
     "committed": Scenario("`SELECT 1`, `commit()`", end="commit"),
     "inserted": Scenario("`INSERT`, `commit()`", INSERT, "commit"),
     "rolled back": Scenario("`INSERT`, `rollback()`", INSERT, "rollback"),
-    "left open": Scenario("`SELECT 1`"),
+    "left open": Scenario("`SELECT n FROM counted`", "SELECT n FROM counted"),
+    "no table": Scenario("`SELECT 1`"),
     "changed": Scenario("`SET ...`, `commit()`", CHANGE, "commit"),
     "changed, autocommit": Scenario("autocommit mode: `SET ...`", CHANGE, autocommit=True),
 }
@@ -49,6 +50,8 @@ ROUND_TRIPS: Mapping[str, Mapping[str, tuple[int, int]]] = {
         "inserted": [(3, 0), (3, 0), (2, 0), (2, 0), (2, -1), (2, 0)],
         "rolled back": [(3, 0), (3, 0), (2, 0), (2, 0), (2, -1), (2, 0)],
         "left open": [(3, 0), (3, 0), (2, 0), (2, 0), (2, -1), (2, 0)],
+        # Where no table is read, MySQL begins no transaction.
+        "no table": [(3, 0), (3, 0), (1, -1), (2, 0), (2, -1), (2, 0)],
         "changed": [(4, 1), (4, 1), (6, 4), (7, 5), (7, 4), (6, 4)],
         "changed, autocommit": [(2, 1), (2, 1), (6, 5), (7, 6), (7, 5), (6, 5)],
     }.items()

@@ -275,9 +275,19 @@ class Injector:
             monitoring.set_local_events(_TOOL, code, events.INSTRUCTION | events.CALL)
 
     def _codes(self) -> Iterator[CodeType]:
-        for thing in gc.get_objects():
+        for thing in (*gc.get_objects(), *self._defined()):
             if type(thing) is FunctionType and self._wanted(thing.__code__.co_filename):
                 yield from _nested(thing.__code__)
+
+    def _defined(self) -> Iterator[object]:
+        """What modules and their classes define. Free-threaded CPython 3.13 does not list functions
+        among the collector's objects any more once there was a second thread."""
+        for module in tuple(sys.modules.values()):
+            if self._wanted(getattr(module, "__file__", None) or ""):
+                things = tuple(vars(module).values())
+                classes = [thing for thing in things if isinstance(thing, type)]
+                for thing in (*things, *(one for cls in classes for one in vars(cls).values())):
+                    yield getattr(thing, "__func__", None) or getattr(thing, "fget", None) or thing
 
     def _on_instruction(self, code: CodeType, offset: int) -> None:
         if self._live and threading.get_ident() in self._threads:

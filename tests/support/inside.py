@@ -13,8 +13,9 @@ from collections.abc import Callable
 from types import CodeType
 from typing import Any, Protocol
 
-from dbapi_pool import Pool, diagnosis
+from dbapi_pool import Pool
 from dbapi_pool.ledger import Lease
+from dbapi_pool.picture import picture
 from dbapi_pool.stats import PoolStats
 
 Complain = Callable[[str], object]
@@ -122,13 +123,14 @@ class Inside:
 
     def __init__(self, pool: Pool, ident: Callable[[], int], complain: Complain) -> None:
         self._name = pool.name
+        self._lock = pool._lock
         self._ledger = pool._ledger
         self._counters = pool._counters
         self.line = self._ledger.waiters = Line(ident, complain)
 
     def stats(self) -> PoolStats:
         """As `Pool.stats`, also of a pool that nobody has any more."""
-        return diagnosis.picture(PoolStats, self._name, self._ledger, self._counters)
+        return picture(self._lock, self._name, self._ledger, self._counters)
 
     def to_be_opened(self) -> int:
         """Empty places that were given to waiters who have not taken them yet."""

@@ -89,7 +89,7 @@ class Scenario:
     """What happens at the same time, and what must hold afterwards whatever the order."""
 
     name: str
-    promise: str
+    promise: str  # several with "; " between them, each maybe with ": " and more words
     workers: dict[str, Act]
     setup: Act = lambda world: None
     queue: tuple[str, ...] = ()  # who stands in line before, in that order
@@ -391,20 +391,20 @@ TWO = {"max_size": 2}
 SCENARIOS = [
     Scenario(
         "two borrow, nothing open, room for one",
-        "bound, exclusive, no lost wakeup",
+        "bound; exclusive; no lost wakeup",
         {"A": uses("A"), "B": uses("B")},
         judge=all_served,
     ),
     Scenario(
         "two borrow, one idle",
-        "exclusive, no lost wakeup",
+        "exclusive; no lost wakeup",
         {"A": uses("A"), "B": uses("B")},
         setup=idle(),
         judge=all_served,
     ),
     Scenario(
         "three borrow, room for two",
-        "bound, exclusive, no lost wakeup",
+        "bound; exclusive; no lost wakeup",
         {"A": uses("A"), "B": uses("B"), "C": uses("C")},
         settings=TWO,
         judge=all_served,
@@ -418,7 +418,7 @@ SCENARIOS = [
     ),
     Scenario(
         "two in line, one comes back, a third borrows",
-        "first come, first served; nobody barges",
+        "first come, first served: nobody barges",
         {"R": give(), "C": uses("C")},
         setup=held(),
         queue=("A", "B"),
@@ -426,7 +426,7 @@ SCENARIOS = [
     ),
     Scenario(
         "two in line, two come back",
-        "no lost wakeup, first come, first served",
+        "no lost wakeup; first come, first served",
         {"R": give(0), "S": give(1)},
         setup=held(2),
         settings=TWO,
@@ -497,7 +497,7 @@ SCENARIOS = [
     ),
     Scenario(
         "connecting fails for good beside a lent connection, which comes back",
-        "failed open with waiters: no lost wakeup",
+        "failed open with waiters; no lost wakeup",
         {"A": uses("A"), "R": give()},
         setup=both(held(), connecting_fails(transient=False)),
         settings=TWO,
@@ -505,13 +505,13 @@ SCENARIOS = [
     ),
     Scenario(
         "close against a borrower, nothing open",
-        "nothing open after close, nobody left in line",
+        "nothing open after close; nobody left in line",
         {"A": uses("A"), "X": close},
         judge=nothing_open,
     ),
     Scenario(
         "close against a borrower, one idle",
-        "nothing open after close, nobody left in line",
+        "nothing open after close; nobody left in line",
         {"A": uses("A"), "X": close},
         setup=idle(),
         judge=nothing_open,
@@ -525,7 +525,7 @@ SCENARIOS = [
     ),
     Scenario(
         "close against one in line and a connection that comes back",
-        "nothing open after close, nobody left in line",
+        "nothing open after close; nobody left in line",
         {"R": give(), "X": close},
         setup=held(),
         queue=("A",),
@@ -651,14 +651,14 @@ SCENARIOS = [
     ),
     Scenario(
         "a handle is dropped while a borrower gets in line",
-        "no lost member, no lost wakeup",
+        "no lost member; no lost wakeup",
         {"A": uses("A"), "D": drop},
         setup=held(),
         judge=all_served,
     ),
     Scenario(
         "a handle is dropped while another is closed, two in line",
-        "no lost member, no lost wakeup",
+        "no lost member; no lost wakeup",
         {"D": drop, "R": give()},
         setup=held(2),
         settings=TWO,
@@ -667,7 +667,7 @@ SCENARIOS = [
     ),
     Scenario(
         "the housekeeper retires what is idle while one borrows",
-        "no lost member, exclusive",
+        "no lost member; exclusive",
         {"A": uses("A")},
         setup=idle(),
         settings={"idle_timeout": 8.0},
@@ -676,7 +676,7 @@ SCENARIOS = [
     ),
     Scenario(
         "a connection is thrown away while one borrows",
-        "bound, no lost wakeup",
+        "bound; no lost wakeup",
         {"R": invalidate, "A": uses("A")},
         setup=held(),
         judge=all_served,
@@ -698,7 +698,7 @@ SCENARIOS = [
     ),
     Scenario(
         "a connection that cannot be cleaned comes back, two in line",
-        "no lost wakeup, no lost member",
+        "no lost wakeup; no lost member",
         {"R": give()},
         setup=dirty_for_good,
         queue=("A", "B"),
@@ -721,7 +721,7 @@ SCENARIOS = [
     ),
     Scenario(
         "the pool is warmed up while one borrows",
-        "bound, no lost wakeup",
+        "bound; no lost wakeup",
         {"W": warm_up, "A": uses("A")},
         settings=TWO,
         judge=two_are_open,
@@ -736,7 +736,7 @@ SCENARIOS = [
     ),
     Scenario(
         "the housekeeper pings what is idle while one borrows",
-        "no lost member, exclusive",
+        "no lost member; exclusive",
         {"A": uses("A")},
         setup=idle(),
         settings={"keepalive": 5.0},
@@ -759,7 +759,7 @@ SCENARIOS = [
     ),
     Scenario(
         "an idle connection must be pinged, two borrow",
-        "first come, first served, no lost member",
+        "first come, first served; no lost member",
         {"A": uses("A"), "B": uses("B")},
         setup=a_ping_is_due(fails=False),
         judge=all_served,
@@ -775,7 +775,7 @@ SCENARIOS = [
     ),
     Scenario(
         "an idle connection fails its ping, two borrow",
-        "no lost wakeup, bound",
+        "no lost wakeup; bound",
         {"A": uses("A"), "B": uses("B")},
         setup=a_ping_is_due(fails=True),
         judge=all_served,

@@ -19,7 +19,9 @@ from typing import Any
 listener: Callable[[], object] | None = None
 """Called in front of each such instruction, in the thread that comes to it."""
 
-_FOR_REPORTS = frozenset({"code", "lasti", "reported", "uses"})  # nothing is decided by them
+_FOR_REPORTS = frozenset(
+    {"code", "holds", "lasti", "number", "stack", "uses"}
+)  # nothing is decided by them
 _AT_BIRTH = frozenset({"__init__", "_start"})
 _LOOKS_INTO = ("BINARY_SUBSCR", "STORE_SUBSCR", "DELETE_SUBSCR", "CONTAINS_OP", "FOR_ITER")
 _NAMED = ("LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR", "DELETE_ATTR")

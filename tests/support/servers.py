@@ -73,7 +73,7 @@ def missing(plugin: str, what: str) -> NoReturn:
     required = os.environ.get("DBAPI_POOL_TEST_REQUIRE", "").replace(",", " ").split()
     if plugin in required:
         pytest.fail(f"{what}, and DBAPI_POOL_TEST_REQUIRE names {plugin}")
-    pytest.skip(what)
+    pytest.skip(what, allow_module_level=True)
 
 
 def driver_module(name: str) -> ModuleType:
@@ -113,6 +113,8 @@ class Server:
     admin_user = "admin"
     host = "127.0.0.1"
     ca_file = ""
+    alive_query = "SELECT 1"
+    """What it answers as soon as it serves."""
 
     def __init__(self, folder: Path) -> None:
         """`folder`: an empty one that whoever runs the server may enter."""
@@ -194,7 +196,7 @@ class Server:
         if self._process.poll() is not None:
             raise RuntimeError(f"{self.kind} did not start: {self._story()}")
         try:
-            self.query("SELECT 1")
+            self.query(self.alive_query)
         except Exception:
             return False
         return True
@@ -216,14 +218,18 @@ class Server:
         self._end(signal.SIGKILL)
 
     def pause(self) -> None:
-        """Freeze every process of it."""
-        for process in self._processes():
-            process.send_signal(signal.SIGSTOP)
+        """Freeze every process of it, and wait until it is: a signal takes its time."""
+        processes = self._processes()
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):  # a session may just have ended
+                process.send_signal(signal.SIGSTOP)
+        wait_for(lambda: all(map(_is_stopped, processes)), START_PATIENCE)
 
     def resume(self) -> None:
         """Undo `pause`."""
         for process in self._processes():
-            process.send_signal(signal.SIGCONT)
+            with suppress(psutil.NoSuchProcess):  # what goes on may end others
+                process.send_signal(signal.SIGCONT)
 
     def _processes(self) -> list[psutil.Process]:
         self._refuse_if_given()
@@ -293,11 +299,15 @@ class Server:
         wait_for(lambda: not set(killed) & set(self.session_ids()), START_PATIENCE)
 
     def url(self, driver: str | None = None, tls: bool = False) -> str:
-        """A database URL: `kind://` or `kind+driver://`."""
-        scheme = self.kind + (f"+{driver}" if driver else "")
+        """A database URL: `scheme://` or `scheme+driver://`."""
+        scheme = self.scheme() + (f"+{driver}" if driver else "")
         login = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}"
         query = self.url_query(driver, tls)
         return f"{scheme}://{login}@{self.host}:{self.port}/{self.database}{query}"
+
+    def scheme(self) -> str:
+        """How its URLs begin."""
+        return self.kind
 
     def url_query(self, driver: str | None, tls: bool) -> str:
         """What a URL needs for TLS, or for none."""
@@ -448,9 +458,10 @@ class MariaDB(Server):
             str(self.program("mariadbd")), "--no-defaults", f"--datadir={folder}/data",
             f"--user={self._system_user()}", f"--port={self.port}", "--bind-address=127.0.0.1",
             f"--socket={folder}/socket", f"--pid-file={folder}/pid", "--skip-name-resolve",
-            "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=32M",
+            "--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=32M",
             "--innodb-log-file-size=16M", "--max-connections=120",
-            "--performance-schema=OFF", f"--init-file={folder}/init.sql",
+            # Not /tmp: a server that starts there deletes the temporary tables of all others.
+            "--performance-schema=OFF", f"--init-file={folder}/init.sql", f"--tmpdir={folder}",
             "--innodb-fast-shutdown=2", f"--ssl-ca={self.ca_file}",
             f"--ssl-cert={folder}/server.pem", f"--ssl-key={folder}/server.key",
         ]  # fmt: skip
@@ -585,6 +596,13 @@ def _die_with_parent() -> None:
     """In the server's process: have the kernel end it when a test run is killed, whose fixtures then
     cannot. See https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html."""
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+def _is_stopped(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE))
+    except psutil.NoSuchProcess:  # one of its children had just ended
+        return True
 
 
 def free_port() -> int:

@@ -86,6 +86,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "ping_after": (30.0, None, 0, 2.0),
     "keepalive": (None, None, 5.0),
     "reset": ("auto", "auto", "auto", "auto", "always", "transaction", "none"),
+    "fail_fast_after": (None, None, 0, 2.0),
     "leak_after": (None, 20.0),
 }
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from typing_extensions import assert_type
 
-from dbapi_pool import Pool, PoolError, PoolTimeout
+from dbapi_pool import Pool, PoolError, PoolTimeout, manage, patch
 
 
 def count(conn: Any) -> int:
@@ -32,6 +32,19 @@ def report(pool: Pool) -> str:
     assert_type(stats.opened, int)
     assert_type(stats.closed["expired"], int)
     return f"{stats.idle} of {stats.size} idle, {stats.timeouts} timeouts"
+
+
+def legacy() -> float:
+    db = manage("sqlite3", max_pools=4, max_size=20)
+    assert_type(db.connect("words.db").cursor(), Any)
+    assert_type(db.paramstyle, Any)
+    assert_type(db.pools(), tuple[Pool, ...])
+    with patch(sqlite3, reset="always") as patched:
+        assert_type(patched.stats().opened, int)
+    started = patch("sqlite3")
+    started.start().close()
+    started.stop()
+    return db.stats().saved_time
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ...drivers.base import Driver
@@ -41,14 +42,25 @@ def lacks(driver: Driver) -> dict[str, str]:
 
 
 def abilities(
-    driver: Driver, conn: Any, costs: Costs, checks: Sequence[Checked]
+    driver: Driver,
+    conn: Any,
+    costs: Costs,
+    checks: Sequence[Checked],
+    pooling: str | None = None,
 ) -> tuple[Ability, ...]:
-    """`conn`: a clean connection of this driver."""
+    """`conn`: a clean connection of this driver. `pooling`: as in `Server`."""
     states = {one.name: one for one in checks}
     found = [*_sessions(driver, conn, costs), *_failures(driver, conn), *_comfort(driver)]
+    if pooling in ("transaction", "statement"):
+        found = [_not_its_own(one) if one.name == "reset" else one for one in found]
     return tuple(
         _as_shown(ability, states.get(_SHOWN_BY.get(ability.name, ""))) for ability in found
     )
+
+
+def _not_its_own(reset: Ability) -> Ability:
+    """A pooler gives the reset to whichever session is free."""
+    return replace(reset, answer=NO, detail="the pooler may give it another")
 
 
 def _as_shown(ability: Ability, check: Checked | None) -> Ability:

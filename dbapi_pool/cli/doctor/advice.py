@@ -5,7 +5,7 @@ They must never measure, connect or print.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ... import Options
 from .findings import ADVICE, NOTE, SERIOUS, Advice, Findings
@@ -15,6 +15,8 @@ SLOW_PING = 0.005
 SLOW_CONNECT = 0.05
 CLOSE_TO_IDLE_TIMEOUT = 0.8
 """The pool's idle timeout, as a part of the server's."""
+POOLER_SESSIONS = 20
+"""What PgBouncer has for one user and database (`default_pool_size`) unless it is told otherwise."""
 
 _DEFAULTS = Options()
 
@@ -35,12 +37,10 @@ def too_many_connections(found: Findings) -> Advice | None:
     """Whether `max_size` and the number of processes fit into what the server allows."""
     plan, server = found.plan, found.server
     limits = list(_limits(found))
-    if not limits:
+    if not limits or server.pooling:  # the sessions are the pooler's then
         return None
-    most, whose = min(limits)
-    others = max(0, (server.connections or 1) - 1)  # one of them is the doctor's own
-    left = [limit - (others if whose == "all sessions" else 0) for limit, whose in limits]
-    free = max(0, min(left))
+    most, whose, _ = min(limits)
+    free = max(0, min(limit - others for limit, _, others in limits))
     if plan.sessions <= free:
         return None
     settings = {"max_size": free // plan.processes} if free >= plan.processes else {}
@@ -48,8 +48,8 @@ def too_many_connections(found: Findings) -> Advice | None:
         rule="too_many_connections",
         severity=SERIOUS if plan.sessions > most else ADVICE,
         text=f"{_planned(found)}, and there is room for {free}",
-        reason=f"the server allows {most} ({whose}), and others hold {others} now; what does not fit"
-        " fails to connect, in other programs too",
+        reason=f"the server allows {most} ({whose}), and others hold {_others(found)} now; what"
+        " does not fit fails to connect, in other programs too",
         settings=settings,
         code="" if settings else "fewer processes, or a pooler such as PgBouncer or ProxySQL",
     )
@@ -61,12 +61,21 @@ def _planned(found: Findings) -> str:
     return f"{who}max_size={plan.max_size} may open {plan.sessions} connections"
 
 
-def _limits(found: Findings) -> Iterator[tuple[int, str]]:
+def _limits(found: Findings) -> Iterator[tuple[int, str, int]]:
+    """The sessions that are allowed, to whom, and how many of them others have."""
     server = found.server
     if server.max_connections:
-        yield server.max_connections - (server.reserved_connections or 0), "all sessions"
+        reserved = server.reserved_connections or 0
+        yield server.max_connections - reserved, "all sessions", _others(found)
     if server.user_connections:
-        yield server.user_connections, "this user's sessions"
+        yield server.user_connections, "this user's sessions", 0
+    if server.database_connections:
+        others = server.others_in_database or 0
+        yield server.database_connections, "sessions in this database", others
+
+
+def _others(found: Findings) -> int:
+    return max(0, (found.server.connections or 1) - 1)  # one of them is the doctor's own
 
 
 def no_second_connection(found: Findings) -> Advice | None:
@@ -87,7 +96,7 @@ def no_second_connection(found: Findings) -> Advice | None:
 def server_ends_idle_sessions(found: Findings) -> Advice | None:
     """Whether the server ends sessions before the pool does."""
     theirs, ours = found.server.idle_timeout, _DEFAULTS.idle_timeout
-    if not theirs or (ours is not None and ours < theirs):
+    if not theirs or (ours is not None and ours < theirs) or _is_shared(found):
         return None
     seconds = round(CLOSE_TO_IDLE_TIMEOUT * theirs, 1)
     return Advice(
@@ -126,14 +135,21 @@ def no_statement_timeout(found: Findings) -> Advice | None:
     if found.server.statement_timeout != 0:
         return None
     setup = _STATEMENT_TIMEOUT.get(found.server.product or "")
+    shared = _is_shared(found)
     return Advice(
         rule="no_statement_timeout",
         severity=NOTE,
         text="the server lets a statement run for ever",
         reason="one that hangs keeps its connection lent, and others wait for it until"
         f" checkout_timeout ({_DEFAULTS.checkout_timeout:g} s)",
-        settings={"setup": setup} if setup else {},
+        settings={"setup": setup} if setup and not shared else {},
+        code="on the server: ALTER ROLE ... SET statement_timeout = '30s'" if shared else "",
     )
+
+
+def _is_shared(found: Findings) -> bool:
+    """Whether a pooler gives one session to many clients: it is the pooler's then, and not theirs."""
+    return found.server.pooling in ("transaction", "statement")
 
 
 def name_may_lead_elsewhere(found: Findings) -> Advice | None:
@@ -177,15 +193,64 @@ def pooler_between(found: Findings) -> Advice | None:
     """Whether sessions may not be the server's."""
     if not found.server.pooler:
         return None
+    say = _BETWEEN.get(found.server.pooling or "", _perhaps_by_transaction)
+    return say(found, f"{found.server.pooler} stands between")
+
+
+def _perhaps_by_transaction(found: Findings, who: str) -> Advice:
     return Advice(
         rule="pooler_between",
         severity=ADVICE,
-        text=f"{found.server.pooler} stands between",
+        text=who,
         reason="if it pools by transaction, a session ends with each one: SET, temporary tables,"
-        " LISTEN and prepared statements do not last, and a full reset cleans nothing"
-        " (psycopg: prepare_threshold=None). If it pools by session, leave reset as it is",
+        " LISTEN and prepared statements do not last, and a full reset cleans nothing. If it pools by"
+        " session, leave reset as it is",
         settings={"reset": "transaction"},
     )
+
+
+def _by_session(found: Findings, who: str) -> Advice:
+    sessions = found.plan.sessions
+    return Advice(
+        rule="pooler_between",
+        severity=ADVICE if sessions > POOLER_SESSIONS else NOTE,
+        text=f"{who}, and pools by session",
+        reason="a connection keeps its session as long as it is open. Where the pooler has fewer than"
+        " there are connections, those that are too many get no answer (from PgBouncer, for"
+        " query_wait_timeout: 120 s). All else is as without it",
+        code=f"in pgbouncer.ini: default_pool_size = {sessions}, or pool_mode = transaction",
+    )
+
+
+def _by_transaction(found: Findings, who: str) -> Advice:
+    return Advice(
+        rule="pooler_between",
+        severity=ADVICE,
+        text=f"{who}, and pools by transaction",
+        reason="the session of the next transaction may be another one, so no pool can clean it: what"
+        " SET, a temporary table, LISTEN or an advisory lock leaves behind, anybody gets. SET LOCAL is"
+        " safe, and ALTER ROLE ... SET in place of setup; or the pooler cleans after each transaction",
+        settings={"reset": "transaction"},
+        code="in pgbouncer.ini: server_reset_query_always = 1",
+    )
+
+
+def _by_statement(found: Findings, who: str) -> Advice:
+    return Advice(
+        rule="pooler_between",
+        severity=SERIOUS,
+        text=f"{who}, and pools by statement: there are no transactions",
+        reason="it ends a connection that begins one, so nothing was measured and checked. In"
+        " autocommit mode the pool works; pool.transaction() and pool.run() do not",
+        code="in pgbouncer.ini: pool_mode = transaction",
+    )
+
+
+_BETWEEN: Mapping[str, Callable[[Findings, str], Advice]] = {
+    "session": _by_session,
+    "transaction": _by_transaction,
+    "statement": _by_statement,
+}
 
 
 def server_is_read_only(found: Findings) -> Advice | None:
@@ -247,7 +312,9 @@ def slow_connect(found: Findings) -> Advice | None:
 def reset_by_replacement(found: Findings) -> Advice | None:
     """Whether changing the session costs a connect."""
     connect = found.costs.connect
-    if found.can("reset") or found.local or connect is None:  # None: nothing was measured
+    if found.can("reset") or found.local or _is_shared(found):
+        return None
+    if connect is None:  # nothing was measured
         return None
     return Advice(
         rule="reset_by_replacement",

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ... import Pool
-from .bench import Bench
+from ..access import Access
 from .findings import Costs
 
 ONE = "SELECT 1"
@@ -33,23 +33,23 @@ def median(act: Callable[[], object], runs: int = RUNS, budget: float = BUDGET) 
     return statistics.median(taken)
 
 
-def measure(bench: Bench, conn: Any) -> Costs:
-    """`conn`: one of the bench's connections, clean, and clean afterwards."""
-    driver = bench.driver
+def measure(access: Access, conn: Any) -> Costs:
+    """`conn`: one of the access's connections, clean, and clean afterwards."""
+    driver = access.driver
     return Costs(
-        connect=_connects(bench),
-        round_trip=_round_trip(bench, conn),
+        connect=_connects(access),
+        round_trip=_round_trip(access, conn),
         ping=median(lambda: driver.ping(conn)),
-        transaction=median(lambda: _transaction(bench, conn)),
-        reset=_reset(bench, conn),
-        checkout=_with_pool(bench, lambda pool: pool.connection().close()),
-        lease=_with_pool(bench, _lease),
+        transaction=median(lambda: _transaction(access, conn)),
+        reset=_reset(access, conn),
+        checkout=_with_pool(access, lambda pool: pool.connection().close()),
+        lease=_with_pool(access, _lease),
     )
 
 
-def _reset(bench: Bench, conn: Any) -> float | None:
+def _reset(access: Access, conn: Any) -> float | None:
     """None if the driver cannot, and replaces the connection."""
-    driver = bench.driver
+    driver = access.driver
     snapshot = driver.snapshot(conn)
 
     def reset() -> bool:
@@ -60,13 +60,13 @@ def _reset(bench: Bench, conn: Any) -> float | None:
     return median(reset) if reset() else None
 
 
-def _connects(bench: Bench) -> float | None:
+def _connects(access: Access) -> float | None:
     opened: list[Any] = []
     try:
-        return median(lambda: opened.append(bench.open()), CONNECTS, 4 * BUDGET)
+        return median(lambda: opened.append(access.open()), CONNECTS, 4 * BUDGET)
     finally:
         for conn in opened:
-            bench.driver.close(conn)
+            access.driver.close(conn)
 
 
 def select(conn: Any) -> None:
@@ -79,19 +79,19 @@ def select(conn: Any) -> None:
         cursor.close()
 
 
-def _round_trip(bench: Bench, conn: Any) -> float | None:
+def _round_trip(access: Access, conn: Any) -> float | None:
     if median(lambda: select(conn), 1) is None:  # the first may also begin a transaction
-        bench.driver.rollback(conn)
+        access.driver.rollback(conn)
         return None
     try:
         return median(lambda: select(conn))
     finally:
-        bench.driver.rollback(conn)
+        access.driver.rollback(conn)
 
 
-def _transaction(bench: Bench, conn: Any) -> None:
+def _transaction(access: Access, conn: Any) -> None:
     select(conn)
-    bench.driver.commit(conn)
+    access.driver.commit(conn)
 
 
 def _lease(pool: Pool) -> None:
@@ -99,8 +99,8 @@ def _lease(pool: Pool) -> None:
         select(conn)
 
 
-def _with_pool(bench: Bench, act: Callable[[Pool], object]) -> float | None:
-    target = bench.target
+def _with_pool(access: Access, act: Callable[[Pool], object]) -> float | None:
+    target = access.target
     with Pool(target.creator, *target.args, max_size=1, **target.kwargs) as pool:
         if median(lambda: act(pool), 1) is None:
             return None

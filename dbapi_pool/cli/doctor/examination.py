@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import ModuleType
 from typing import Any
 
 from ...drivers.base import Driver
-from ...drivers.facts import Server
 from ...testing.contract import Check, read_only_checks
+from ..access import Access, CannotConnect
 from ..versions import version_of
-from .abilities import abilities
-from .bench import Bench, CannotConnect
+from .abilities import abilities, lacks
 from .costs import measure
 from .findings import Checked, Costs, Findings, Plan
 
@@ -21,16 +20,20 @@ Progress = Callable[[int, int], object]
 """Told after each check: how many are done, and of how many."""
 
 
-def examine(bench: Bench, plan: Plan, progress: Progress) -> Findings:
+def examine(access: Access, plan: Plan, progress: Progress) -> Findings:
     """Raises `CannotConnect` if there is no connection to be had."""
-    conn = bench.connect()
-    driver = bench.driver
+    conn = access.connect()
+    driver = access.driver
+    access.subject.knowledge.lacks = lacks(driver)
     try:
-        server = _server(bench, conn)
-        refusal = _refusal(bench)
-        costs = Costs() if refusal else measure(bench, conn)
-        checks = () if refusal else _run(bench, read_only_checks(), progress)
-        able = abilities(driver, conn, costs, checks)
+        server = access.server(conn)
+        refusal, pooling = _second(access, conn)
+        server = replace(server, pooling=pooling)
+        # Nothing is to be seen of a connection that gets no transaction.
+        whole = not refusal and pooling != "statement"
+        costs = measure(access, conn) if whole else Costs()
+        checks = _run(access, read_only_checks(), progress) if whole else ()
+        able = abilities(driver, conn, costs, checks, pooling)
     finally:
         driver.close(conn)
     return Findings(
@@ -47,31 +50,31 @@ def examine(bench: Bench, plan: Plan, progress: Progress) -> Findings:
     )
 
 
-def _refusal(bench: Bench) -> str:
-    """Why there cannot be a second connection; "" if there can."""
+def _second(access: Access, conn: Any) -> tuple[str, str | None]:
+    """Why there cannot be a second connection, "" if there can; and what the two say of a pooler."""
     try:
-        bench.driver.close(bench.connect())
+        other = access.connect()
     except CannotConnect as exc:
-        return str(exc)
-    return ""
-
-
-def _server(bench: Bench, conn: Any) -> Server:
-    """Facts are no reason to fail: a user may lack the right to ask. A lost connection is."""
+        return str(exc), None
+    driver = access.driver
     try:
-        return bench.driver.server(conn)
+        return "", access.within(lambda: driver.pooling(conn, other))
+    except TimeoutError as exc:  # a pooler takes in more clients than it has sessions for
+        driver.interrupt(other)
+        return f"it is taken in and not served: {exc}", None
     except Exception as exc:
-        if bench.driver.is_disconnect(exc, conn):
-            raise bench.complaint(exc) from exc
-        bench.driver.rollback(conn)
-        return Server()
+        if not driver.is_disconnect(exc, conn):
+            driver.rollback(conn)
+        return "", None
+    finally:
+        driver.close(other)
 
 
-def _run(bench: Bench, checks: Sequence[Check], progress: Progress) -> tuple[Checked, ...]:
+def _run(access: Access, checks: Sequence[Check], progress: Progress) -> tuple[Checked, ...]:
     done: list[Checked] = []
     for check in checks:
-        outcome = check.run(bench.subject)
-        told = asdict(outcome) | {"detail": bench.target.redacted(outcome.detail)}
+        outcome = check.run(access.subject)
+        told = asdict(outcome) | {"detail": access.target.redacted(outcome.detail)}
         done.append(Checked(check.name, check.promise, check.text, **told))
         progress(len(done), len(checks))
     return tuple(done)

@@ -5,12 +5,12 @@ A leaf: it must never measure, decide or print.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ...drivers.facts import Server
+from ..places import host_of, is_name
 
 YES = "yes"
 NO = "no"
@@ -115,32 +115,12 @@ class Findings:
     @property
     def host(self) -> str:
         """The host behind a network; "" for this machine, a socket file, a file, or if unknown."""
-        # MySQL's own words are "db via TCP/IP" and "Localhost via UNIX socket".
-        address = (self.server.address or "").partition(" via ")[0]
-        if self.local or not address or address.startswith(("/", "@")):
-            return ""
-        host, _, port = address.rpartition(":")
-        if not port.isdigit() or (":" in host and _ip(host.strip("[]")) is None):
-            host = address  # no port, or the end of an IPv6 address
-        host = host.strip("[]")
-        return "" if _is_loopback(host) else host
+        return "" if self.local else host_of(self.server.address)
 
     @property
     def host_is_name(self) -> bool:
         """Whether `host` is a name, that can lead elsewhere tomorrow."""
-        return bool(self.host) and _ip(self.host) is None
-
-
-def _ip(host: str) -> Any:
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        return None
-
-
-def _is_loopback(host: str) -> bool:
-    ip = _ip(host)
-    return ip.is_loopback if ip is not None else host.lower() in ("", "localhost")
+        return is_name(self.host)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..target import Target
+from ..words import duration
 from .findings import ADVICE, BROKEN, NO, NOTE, PARTLY, SERIOUS, YES, Advice, Costs, Findings, Plan
-from .target import Target
 
 _COSTS = {
     "connect": "connect",
@@ -136,7 +137,7 @@ def _said(name: str, value: Any) -> str:
         return "none" if value == 0 else f"{value:g} s"
     if name == "tls":
         return str(value) or "not encrypted"
-    if name == "user_connections" and value == 0:
+    if name in ("user_connections", "database_connections") and value == 0:
         return "no limit of its own"
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
@@ -151,13 +152,6 @@ def _measured(found: Findings, console: Console) -> Table:
             times = None if found.local else found.costs.in_round_trips(name)
             table.add_row(title, duration(seconds), "" if times is None else f"{times:.1f}")
     return table
-
-
-def duration(seconds: float) -> str:
-    """In the unit that suits it."""
-    if seconds >= 1:
-        return f"{seconds:.2f} s"
-    return f"{seconds * 1e3:.1f} ms" if seconds >= 0.001 else f"{seconds * 1e6:.1f} us"
 
 
 def _checks(found: Findings, console: Console) -> None:

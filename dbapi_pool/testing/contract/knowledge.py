@@ -23,6 +23,9 @@ class Knowledge:
         """A new `Driver` for each pool. None: the one that the installed plugins give."""
         return None
 
+    settings: Mapping[str, Any] = {}
+    """Settings of every pool that is examined, where a check says nothing else (`native=True`)."""
+
     lacks: Collection[str] = ()
     """Abilities (`dbapi_pool.testing.contract.ABILITIES`) or names of checks that this driver cannot
     keep. A mapping also gives the reasons. These are skipped, visibly."""

@@ -204,6 +204,7 @@ class Watched:
         connect, args, kwargs = subject.target(driver, changed)
         self._watch(driver)
         self.driver = driver
+        settings = {**subject.knowledge.settings, **settings}
         self.pool = Pool(self._opening(connect), *args, driver=driver, **settings, **kwargs)
 
     def _watch(self, driver: Driver) -> None:

@@ -72,6 +72,20 @@ def there_is_no_false_alarm(trial: Trial) -> None:
 
 
 @promise("alive", read_only=True)
+def an_answer_that_nobody_waited_for_is_no_alarm(trial: Trial) -> None:
+    """After `rollback_soon` a living connection counts as alive, and what is read next is right."""
+    conn = trial.connect()
+    driver = trial.driver
+    for number in range(LOOKS):
+        found = run(conn, trial.know.one)[0][0]
+        same(found, 1, "what is read after a rollback that nobody waited for")
+        if not driver.rollback_soon(conn):
+            driver.rollback(conn)
+        alive = number % 2 or driver.is_alive(conn)
+        require(bool(alive), f"look {number} says False of a living connection")
+
+
+@promise("alive", read_only=True)
 def a_ping_leaves_no_transaction(trial: Trial) -> None:
     """A ping opens no transaction, and a new one can begin after it."""
     conn = trial.connect()

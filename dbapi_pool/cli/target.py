@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from ...drivers import registry
+from ..drivers import registry
 
 _SECRET = re.compile(r"pass|pwd|secret|token", re.IGNORECASE)
 _IN_DSN = re.compile(
@@ -60,7 +60,11 @@ def _secrets_in(text: str) -> Iterator[str]:
     authority = text.partition("://")[2].partition("?")[0]
     login = authority.rpartition("@")[0]
     found.append(login.partition(":")[2])
-    found += [value for name, value in parse_qsl(text.partition("?")[2]) if _SECRET.search(name)]
+    query = text.partition("?")[2]
+    for pair in query.split("&"):
+        name, _, value = pair.partition("=")
+        if _SECRET.search(unquote(name)):
+            found += [value, *(plain for _, plain in parse_qsl(pair))]
     for secret in found:
         yield from (one for one in (secret, unquote(secret)) if len(one) > _SHORT)
 
@@ -75,7 +79,8 @@ def from_url(url: str, from_environment: bool) -> Target:
             f"no installed plugin knows URLs with the scheme {scheme!r} (see `dbapi-pool plugins`);"
             " for any other driver use --creator MODULE and --arg NAME=VALUE"
         )
-    code = 'os.environ["DATABASE_URL"]' if from_environment or "@" in url else repr(url)
+    hidden = from_environment or "@" in url or _SECRET.search(url.partition("?")[2])
+    code = 'os.environ["DATABASE_URL"]' if hidden else repr(url)
     return Target(url, code=code.replace("'", '"'))
 
 

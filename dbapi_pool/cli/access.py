@@ -1,4 +1,4 @@
-"""`Bench`: connections to the database that is examined, opened as a pool would.
+"""`Access`: connections to somebody's database, opened as a pool would, but without one.
 
 Says why when there is none to be had. It must never write, nor print.
 """
@@ -11,11 +11,11 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any, TypeVar
 
-from ... import Options
-from ...drivers import registry
-from ...drivers.base import Driver
-from ...testing.contract import Subject
-from .abilities import lacks
+from .. import Options
+from ..drivers import registry
+from ..drivers.base import Driver
+from ..drivers.facts import Server
+from ..testing.contract import Subject
 from .target import BadTarget, Target, file_of
 
 T = TypeVar("T")
@@ -55,8 +55,8 @@ def hint_for(text: str) -> str:
     return "look at the arguments of the connection"
 
 
-class Bench:
-    """What is examined, and connections to it."""
+class Access:
+    """A target, and connections to it."""
 
     def __init__(self, target: Target, timeout: float) -> None:
         """`timeout`: seconds that a connect may take."""
@@ -65,8 +65,7 @@ class Bench:
         self.subject = Subject.of(target.creator, *target.args, **target.kwargs)
         self._refuse_what_would_be_made()
         self.driver: Driver = self._try(self.subject.driver)
-        """Prepared, and used for every connection of the bench."""
-        self.subject.knowledge.lacks = lacks(self.driver)
+        """Prepared, and used for every connection."""
 
     def _refuse_what_would_be_made(self) -> None:
         """A local driver makes the file that it does not find."""
@@ -93,18 +92,44 @@ class Bench:
         self.driver.connected(conn)
         return conn
 
+    def plain(self) -> Any:
+        """A connection as a program without a pool makes it: by the driver's own `connect`."""
+        connect, args, kwargs = self._target
+        return connect(*args, **kwargs)
+
+    @cached_property
+    def _target(self) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+        return self.subject.target(self.driver)
+
+    def server(self, conn: Any) -> Server:
+        """What the server says of itself. That is no reason to fail: a user may lack the right to ask.
+        A connection that is lost on the way is, with `CannotConnect`."""
+        try:
+            return self.within(lambda: self.driver.server(conn))
+        except Exception as exc:
+            if isinstance(exc, TimeoutError):
+                self.driver.interrupt(conn)
+            if isinstance(exc, TimeoutError) or self.driver.is_disconnect(exc, conn):
+                raise self.complaint(exc) from exc
+            self.driver.rollback(conn)
+            return Server()
+
     @cached_property
     def _prepared(self) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
         """What to call, as a pool finds out once for all its connections."""
         driver = self.driver
-        connect, args, kwargs = self.subject.target(driver)
+        connect, args, kwargs = self._target
         args, kwargs = driver.connect_arguments(args, kwargs)
         driver.check_settings(Options().as_dict(), args, kwargs)
         return connect, args, kwargs
 
+    def within(self, act: Callable[[], T]) -> T:
+        """What `act()` gives or raises; `TimeoutError` if it takes longer than a connect may."""
+        return _within(self._timeout, act)
+
     def _try(self, act: Callable[[], T]) -> T:
         try:
-            return _within(self._timeout, act)
+            return self.within(act)
         except Exception as exc:
             raise self.complaint(exc) from exc
 
@@ -125,7 +150,7 @@ def _within(seconds: float, act: Callable[[], T]) -> T:
         except Exception as exc:
             errors.append(exc)
 
-    thread = threading.Thread(target=run, name="dbapi_pool-doctor", daemon=True)
+    thread = threading.Thread(target=run, name="dbapi_pool-access", daemon=True)
     thread.start()
     thread.join(seconds)
     if errors:

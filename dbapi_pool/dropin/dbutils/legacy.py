@@ -14,9 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from ..drivers import Driver, registry
-from ..errors import PoolError, PoolSettingError
-from ..handles import PooledConnection
+from ...drivers import Driver, registry
+from ...handles import PooledConnection
+from .errors import NotSupportedError, PooledDBError
+from .handles import LegacyConnection, legacy_cursor_class
+
+__version__ = "3.2.0"
+"""The DBUtils whose parameters these are."""
 
 Check = Callable[[Any], object]
 Ping = int | str | Check | tuple[int | None, str | Check | None] | None
@@ -28,12 +32,10 @@ _PING_ERROR = (
 )
 
 
-class PooledDBError(PoolError):
-    """Base of the errors that DBUtils' users know."""
-
-
-class NotSupportedError(PooledDBError, PoolSettingError):
-    """The driver says that threads may not even share its module (PEP 249, `threadsafety`)."""
+def check_maxusage(maxusage: object) -> None:
+    """Raises `TypeError` as DBUtils does."""
+    if maxusage is not None and not isinstance(maxusage, int):
+        raise TypeError("'maxusage' must be an integer value.")
 
 
 def parse_ping(ping: Ping) -> tuple[int, Check | None]:
@@ -59,7 +61,8 @@ def _run(sql: str, conn: Any) -> None:
     cursor = conn.cursor()
     try:
         cursor.execute(sql)
-        if cursor.description is not None:  # some drivers refuse to go on before it is read
+        # Some drivers refuse to go on before it is read.
+        if getattr(cursor, "description", None) is not None:
             cursor.fetchall()
     finally:
         cursor.close()
@@ -74,16 +77,36 @@ def threadsafety_of(creator: Any) -> int:
     return 0 if callable(getattr(creator, "connect", None)) else 1
 
 
-class Legacy:
-    """The parameters of one `PooledDB` that concern its driver."""
+def _kind(creator: Any) -> str:
+    return f"an object of type {type(creator).__name__}"
 
-    def __init__(self, creator: Any, ping: Ping, failures: Failures, isfatal: Check | None) -> None:
+
+class Legacy:
+    """The parameters that concern the driver.
+
+    `inline`: connections stay with one thread, which also opens and closes them.
+    `for_threads`: a driver that is not made for threads is refused.
+    """
+
+    def __init__(
+        self,
+        creator: Any,
+        ping: Ping,
+        failures: Failures,
+        isfatal: Check | None,
+        *,
+        inline: bool = False,
+        for_threads: bool = True,
+    ) -> None:
         """Raises `NotSupportedError` for a driver that is not for threads; `TypeError` where
         DBUtils does."""
-        if not threadsafety_of(creator):
+        self.inline = inline
+        self._for_threads = for_threads
+        if for_threads and not threadsafety_of(creator):
             raise NotSupportedError("Database module is not thread-safe.")
         if not callable(getattr(creator, "connect", creator)):
-            raise TypeError(f"{creator!r} is not a connection provider.")
+            # Not itself, as DBUtils does: it may be a connection string with a password.
+            raise TypeError(f"{_kind(creator)} is not a connection provider.")
         if failures is not None and not isinstance(failures, tuple):
             if not issubclass(failures, Exception):
                 raise TypeError("'failures' must be a tuple of exceptions.")
@@ -114,9 +137,9 @@ class Legacy:
     def meet(self, conn: Any) -> None:
         """Learn from a new connection. Raises `NotSupportedError` if it turns out unsafe."""
         if self._dbapi is None:
-            self._dbapi = _module_behind(type(conn))
+            self._dbapi = _module_behind(type(conn)) or _module_behind(_error_of(conn))
         self._threadsafety = self._level(conn)
-        if self._threadsafety == 0:
+        if self._for_threads and self._threadsafety == 0:
             raise NotSupportedError("Database module is not thread-safe.")
 
     def _level(self, conn: Any) -> int | None:
@@ -130,6 +153,10 @@ class Legacy:
         """Whether failures and isfatal say that the connection must go."""
         if self._failures is None and self._isfatal is None:
             return False
+        return self.is_failure(exc, errors)
+
+    def is_failure(self, exc: BaseException, errors: Any) -> bool:
+        """As `is_fatal`; where neither was given, the errors that DBUtils takes for failures."""
         if not isinstance(exc, self._failures or _default_failures(errors)):
             return False
         try:
@@ -160,8 +187,12 @@ def _given_dbapi(creator: Any) -> Any:
     return given
 
 
-def _module_behind(kind: type) -> ModuleType | None:
-    name = kind.__module__
+def _error_of(conn: Any) -> Any:
+    return getattr(conn, "OperationalError", None)
+
+
+def _module_behind(kind: Any) -> ModuleType | None:
+    name = getattr(kind, "__module__", None)
     while name:
         module = sys.modules.get(name)
         if callable(getattr(module, "connect", None)):
@@ -184,19 +215,38 @@ class _Heeding(Driver):
 
     legacy: Legacy
 
+    remote = True
+    """Whether its connections lead over a network, whoever opens them."""
+
+    def heed(self, legacy: Legacy, handle_base: type[LegacyConnection]) -> None:
+        """Heed these from now on. What the driver has for borrowed connections stays."""
+        self.legacy = legacy
+        self.module = self.module or legacy.errors()
+        self.remote = not self.local
+        if legacy.inline:
+            self.local = True
+        bases: tuple[Any, Any] = (self.handle_base, handle_base)
+        self.handle_base = _combined(*bases)
+
+    @classmethod
+    def knows(cls, method: str) -> bool:
+        """Whether the driver that was found has an answer of its own to that."""
+        kinds = cls.__mro__[cls.__mro__.index(_Heeding) + 1 :]
+        owner = next(kind for kind in kinds if method in vars(kind))
+        return owner is not Driver
+
     def connected(self, conn: Any) -> None:
         super().connected(conn)
         self.legacy.meet(conn)
 
     def ping(self, conn: Any) -> None:
         check = self.legacy.check
-        if check is None:
-            return super().ping(conn)
-        answer = check(conn)
-        if answer is not None and not answer:
-            raise PooledDBError("the check that `ping` was set to says that it is dead")
-        if self.in_transaction(conn) is not False:
-            self.rollback(conn)
+        if check is not None:
+            _require(check(conn), "the check that `ping` was set to")
+            if self.in_transaction(conn) is not False:
+                self.rollback(conn)
+        elif self.knows("ping") or not _drivers_ping(conn):
+            super().ping(conn)
 
     def is_disconnect(self, exc: BaseException, conn: Any) -> bool:
         return super().is_disconnect(exc, conn) or self.legacy.is_fatal(exc, self.module or conn)
@@ -213,22 +263,37 @@ class _Heeding(Driver):
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
     ) -> Any:
-        return super().open_cursor(conn, lambda cls: pooled(_managed(cls)), args, kwargs)
+        return super().open_cursor(conn, lambda cls: pooled(legacy_cursor_class(cls)), args, kwargs)
 
 
-@functools.lru_cache(maxsize=256)
-def _managed(cls: type) -> type:
-    """A cursor class that can be used in a `with` statement, as DBUtils' can with every driver."""
-    if hasattr(cls, "__exit__"):
-        return cls
-    body = {
-        "__slots__": (),
-        "__doc__": cls.__doc__,
-        "__module__": cls.__module__,
-        "__enter__": lambda cursor: cursor,
-        "__exit__": lambda cursor, *exc: cursor.close(),
-    }
-    return type(cls.__name__, (cls,), body)
+def _require(answer: object, what: str) -> None:
+    if answer is not None and not answer:
+        raise PooledDBError(f"{what} says that it is dead")
+
+
+def _drivers_ping(conn: Any) -> bool:
+    """Call the `ping` of a driver that no plugin knows; False if it has none. Raises if it is dead."""
+    try:
+        try:
+            answer = conn.ping(False)  # where that means: do not reconnect
+        except TypeError:
+            answer = conn.ping()
+    except (AttributeError, TypeError):
+        return False
+    _require(answer, "the driver's ping")
+    return True
+
+
+@functools.cache
+def _combined(
+    own: type[PooledConnection] | None, added: type[LegacyConnection]
+) -> type[PooledConnection]:
+    """One class for borrowed connections out of two; what the first one has wins."""
+    return (
+        added
+        if own is None
+        else type(added.__name__, (own, added), {"__slots__": (), "__doc__": added.__doc__})
+    )
 
 
 class _Undiscovered(_Heeding):
@@ -247,10 +312,18 @@ class _Undiscovered(_Heeding):
         self.connected(conn)
 
     def _turn(self, found: Driver, kind: type) -> None:
+        legacy, base = self.legacy, self._base
+        for name in ("local", "remote", "handle_base"):
+            self.__dict__.pop(name, None)
         module = self.module or found.module or registry.dbapi_module(kind)
         self.__dict__.update(vars(found), module=module)
         cls: type = type(found)
         self.__class__ = _heeding(cls)  # type: ignore[assignment]
+        self.heed(legacy, base)
+
+    def heed(self, legacy: Legacy, handle_base: type[LegacyConnection]) -> None:
+        self._base = handle_base
+        super().heed(legacy, handle_base)
 
 
 @functools.cache
@@ -258,7 +331,7 @@ def _heeding(kind: type) -> type[_Heeding]:
     return type(kind.__name__, (_Heeding, kind), {})
 
 
-def adapt(driver: Driver | None, legacy: Legacy, handle_base: type[PooledConnection]) -> Driver:
+def adapt(driver: Driver | None, legacy: Legacy, handle_base: type[LegacyConnection]) -> Driver:
     """A driver like `driver` (None: like the one that the first connection tells of) that heeds
     `legacy`, and whose connections are lent as `handle_base`."""
     made: Any = _Undiscovered()
@@ -266,7 +339,5 @@ def adapt(driver: Driver | None, legacy: Legacy, handle_base: type[PooledConnect
         cls: type = type(driver)
         made = copy.copy(driver)
         made.__class__ = _heeding(cls)
-    made.module = made.module or legacy.errors()
-    made.legacy = legacy
-    made.handle_base = handle_base
+    made.heed(legacy, handle_base)
     return made  # type: ignore[no-any-return]

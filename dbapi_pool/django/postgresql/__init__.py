@@ -1,0 +1,1 @@
+"""Django's PostgreSQL backend over a pool."""
