@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 _NO_TIME = -1.0
 _DEBUG, _INFO = 10, 20  # as in logging, which takes long to import
-_CONNECT_PATIENCE = 30.0  # seconds that `timeout=0` waits for a connect that there was room for
+CONNECT_PATIENCE = 30.0  # seconds that `timeout=0` waits for a connect that there was room for
 
 
 def _nothing() -> None:
@@ -310,7 +310,7 @@ class Pool:
         timeout = self._timeout(timeout)
         signal = self._system.signal()
         waiter = Waiter(signal, self._ident(), self._now(), (code, lasti), timeout != 0)
-        deadline = NEVER if timeout is None else waiter.since + (timeout or _CONNECT_PATIENCE)
+        deadline = NEVER if timeout is None else waiter.since + (timeout or CONNECT_PATIENCE)
         in_line = False
         try:  # nobody may stand in line after the call has ended
             if self._may_fail_fast and self._keeper.is_vain(waiter.since):
@@ -338,27 +338,42 @@ class Pool:
         while True:
             lease = self._answer(waiter, deadline, settled)
             member = lease.member
-            if member is not None and self._now() < member.due:
-                if member.alive is None or _alive(member):
-                    return lease
+            if member is not None and self._is_good(member):
+                return lease
             good = self._inspect(lease, functools.partial(self._rejoin, waiter))
             if good is not None:
                 return good
             del lease  # it is not this thread's any more
             settled = False
 
+    def _is_good(self, member: Member) -> bool:
+        """Whether it may be lent without a closer look."""
+        return self._now() < member.due and (member.alive is None or _alive(member))
+
     def _answer(self, waiter: Waiter, deadline: float, settled: bool) -> Lease:
         """What the line gives to this waiter; raises what it was refused with."""
         while waiter.lease is None and waiter.error is None:
-            now = self._now()
-            left = deadline - now
+            left = self._pause(waiter, deadline, settled)
             if left <= 0:
-                self._give_up(waiter)
                 break
-            if not (settled and self._keeper.looks_soon(now)):
-                left = min(left, self._look_for_deadlock(waiter), self._wish())
             waiter.signal.wait(None if left == NEVER else left)
             settled = False  # woken for another reason, perhaps
+        return self._accept(waiter)
+
+    def _pause(self, waiter: Waiter, deadline: float, settled: bool) -> float:
+        """Seconds after which to look again; 0: it was answered in the last moment. Raises
+        `PoolTimeout`, `PoolDeadlock`."""
+        now = self._now()
+        left = deadline - now
+        if left <= 0:
+            self._give_up(waiter)
+            return 0.0
+        if settled and self._keeper.looks_soon(now):
+            return left
+        return min(left, self._look_for_deadlock(waiter), self._wish())
+
+    def _accept(self, waiter: Waiter) -> Lease:
+        """The answer that was given."""
         if waiter.in_line:  # who told it was struck, or is not done yet
             self._ledger.leave(waiter)
         if type(waiter.error) is PoolUnavailable:
@@ -669,7 +684,7 @@ class Pool:
     def _warm_up(self, count: int, timeout: float | None, patient: bool) -> None:
         timeout = self._timeout(timeout)
         now = self._now()
-        deadline = NEVER if timeout is None else now + (timeout or _CONNECT_PATIENCE)
+        deadline = NEVER if timeout is None else now + (timeout or CONNECT_PATIENCE)
         waiter = Waiter(self._system.signal(), self._ident(), now, (None, 0))
         try:
             self._keeper.warm_up(count, deadline, patient)

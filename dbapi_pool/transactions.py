@@ -76,6 +76,12 @@ class Transaction:
 def begin(pool: Pool, terms: Terms, code: CodeType, lasti: int) -> PooledConnection:
     """Borrow a connection and begin a transaction on it."""
     conn = pool._borrow(terms.timeout, code, lasti)
+    begin_on(pool, conn, terms)
+    return conn
+
+
+def begin_on(pool: Pool, conn: PooledConnection, terms: Terms) -> None:
+    """Begin a transaction on a connection that was just borrowed; on an error it is given back."""
     handle = handle_of(conn)
     try:
         lease = handle._lease
@@ -92,7 +98,6 @@ def begin(pool: Pool, terms: Terms, code: CodeType, lasti: int) -> PooledConnect
         failed(handle, exc)
         handle.close()
         raise
-    return conn
 
 
 def run(
@@ -107,12 +112,12 @@ def run(
     for attempt in range(retries):
         try:
             return _try(pool, fn, terms, code, lasti)
-        except _Again:
-            pause = _backoff(attempt, pool._chance())
+        except Again:
+            pause = backoff(attempt, pool._chance())
         pool._sleep(pause)
     try:
         return _try(pool, fn, terms, code, lasti)
-    except _Again as again:
+    except Again as again:
         last = again.error
     try:
         raise last
@@ -124,7 +129,7 @@ def _try(
     pool: Pool, fn: Callable[[PooledConnection], T], terms: Terms, code: CodeType, lasti: int
 ) -> T:
     with _begin_or_again(pool, terms, code, lasti) as conn:
-        return _once(pool, fn, conn)
+        return run_once(pool, fn, conn)
 
 
 def _begin_or_again(pool: Pool, terms: Terms, code: CodeType, lasti: int) -> PooledConnection:
@@ -133,27 +138,43 @@ def _begin_or_again(pool: Pool, terms: Terms, code: CodeType, lasti: int) -> Poo
     except PoolError:
         raise
     except Exception as exc:
-        if pool.driver.is_retryable(exc):
-            raise _Again(exc) from exc
+        judge_beginning(pool, exc)
         raise
 
 
-class _Again(Exception):
+def judge_beginning(pool: Pool, exc: Exception) -> None:
+    """Raise `Again` if a transaction that could not be begun may be begun again."""
+    if pool.driver.is_retryable(exc):
+        raise Again(exc) from exc
+
+
+class Again(Exception):
     """Carries an error after which another try may succeed out of the transaction's `with`."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
 
 
-def _once(pool: Pool, fn: Callable[[PooledConnection], T], conn: PooledConnection) -> T:
+def run_once(pool: Pool, fn: Callable[[PooledConnection], T], conn: PooledConnection) -> T:
     """One try, commit included."""
     raw = handle_of(conn)._lease.member.conn
     try:
         result = fn(conn)
     except Exception as exc:
-        if pool.driver.is_retryable(exc) or pool.driver.is_disconnect(exc, raw):
-            raise _Again(exc) from exc
+        judge(pool, exc, raw)
         raise
+    commit_once(pool, conn, raw)
+    return result
+
+
+def judge(pool: Pool, exc: Exception, raw: Any) -> None:
+    """Raise `Again` if the transaction in which `exc` was raised may be tried again."""
+    if pool.driver.is_retryable(exc) or pool.driver.is_disconnect(exc, raw):
+        raise Again(exc) from exc
+
+
+def commit_once(pool: Pool, conn: PooledConnection, raw: Any) -> None:
+    """Commit; raises `Again` or `CommitOutcomeUnknown` for an error of which that can be said."""
     try:
         conn.commit()
     except Exception as exc:
@@ -164,11 +185,10 @@ def _once(pool: Pool, fn: Callable[[PooledConnection], T], conn: PooledConnectio
                 " transaction was committed; it was not tried again"
             ) from exc
         if pool.driver.is_retryable(exc):
-            raise _Again(exc) from exc
+            raise Again(exc) from exc
         raise
-    return result
 
 
-def _backoff(attempt: int, chance: float) -> float:
+def backoff(attempt: int, chance: float) -> float:
     """Seconds before the next try: exponential, capped, with full jitter."""
     return min(BACKOFF_MOST, BACKOFF_FIRST * 2.0**attempt) * (0.1 + 0.9 * chance)

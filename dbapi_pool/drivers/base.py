@@ -194,6 +194,21 @@ class Driver:
         """
         return False
 
+    def session_id(self, conn: Any) -> Any:
+        """What names the session of `conn` on the server, for `cancel`. Nobody is inside `conn`. No
+        round trip, and raises nothing."""
+        return None
+
+    def cancel(self, conn: Any, session_id: Any) -> str | None:
+        """Have the server stop the statement in which another thread is inside `conn`, which is not
+        used again after that. `session_id`: what `session_id(conn)` gave.
+
+        May block, and may open a connection that is no session. Returns SQL if the only way is to run
+        it in another session of the same user; that is done after `interrupt`. Portable default:
+        nothing, so that a server stops when it notices that its client is gone.
+        """
+        return None
+
     def abandon_after_fork(self, conn: Any) -> None:
         """In a child process: make sure that nothing done to `conn` here reaches the parent's session.
 

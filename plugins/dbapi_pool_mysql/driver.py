@@ -219,6 +219,11 @@ class MySQLDriver(Driver):
             return False
         return True
 
+    def cancel(self, conn: Any, session_id: Any) -> str | None:
+        """KILL (https://mariadb.com/kb/en/kill/), which one may do to one's own sessions: a server does
+        not notice before the end of most statements that nobody waits for them."""
+        return f"KILL {int(session_id)}"
+
     def abandon_after_fork(self, conn: Any) -> None:
         """Leads its descriptor to the null device, since closing it, or mere garbage collection,
         would say goodbye to the server on the parent's behalf. Where there is none, keeps the

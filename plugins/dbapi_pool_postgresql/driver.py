@@ -166,6 +166,13 @@ class PostgreSQLDriver(Driver):
             return False
         return True
 
+    def cancel(self, conn: Any, session_id: Any) -> str | None:
+        """Sends a cancel request
+        (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS): a
+        server does not notice before the end of a statement that nobody waits for it."""
+        conn.cancel()
+        return None
+
     # -- transactions -----------------------------------------------------------------------------
 
     def commit(self, conn: Any) -> None:
