@@ -312,6 +312,7 @@ class MySQLConnectorPool(Closing):
 
         first = driver.connect()
         # It takes connections of its own class only; of exactly that class, the check is quick.
+        self.pooling, self.classes = pooling, pooling.MYSQL_CNX_CLASS
         pooling.MYSQL_CNX_CLASS = type(first)
         self.pool = pooling.MySQLConnectionPool(pool_size=size, pool_name="benchmarks")
         self.pool._cnx_config = {"given": "connections"}
@@ -323,6 +324,7 @@ class MySQLConnectorPool(Closing):
 
     def close(self) -> None:
         self.pool._remove_connections()
+        self.pooling.MYSQL_CNX_CLASS = self.classes
 
 
 class Peewee(Putting):

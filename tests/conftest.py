@@ -145,14 +145,8 @@ FILES_WITH_SERVERS = (
 )
 
 
-# These compare mysql.connector's own pools with ours, and need one copy of its modules: after some
-# other test there are two, which its pools find wrong.
-FIRST = ("test_servers_dropin_parity.py", "test_servers_managed.py")
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks servers and proofs: `pytest -m "not servers and not proof"` is the fast suite."""
-    items.sort(key=lambda item: item.path.name not in FIRST)
     for item in items:
         if item.path.parent.name == "proof":
             item.add_marker("proof")

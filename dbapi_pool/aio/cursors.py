@@ -125,8 +125,17 @@ class AsyncCursor:
         self._connection.check()
         return self
 
-    async def __aexit__(self, *exc: object) -> None:
-        await self.close()
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            await self.close()
+        except Exception:  # a driver may object to rows that nobody read
+            if kind is None:
+                raise
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._cursor, name)

@@ -71,7 +71,9 @@ async def struck(scenario: Callable[[], Awaitable[Any]], cancel: Cancel) -> bool
     await asyncio.wait((running,), timeout=30)
     assert running.done(), f"hangs after a cancel at point {cancel.point}"
     if cancel.struck:
-        assert running.cancelled(), f"a cancel at point {cancel.point} was swallowed"
+        if not running.cancelled():
+            point = f"a cancel at point {cancel.point} became something else"
+            raise AssertionError(point) from running.exception()
     else:
         running.result()
     return cancel.struck
