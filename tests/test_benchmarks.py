@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 
+import documents
 import pytest
 from beside import ROOT, load
 
@@ -23,6 +24,7 @@ plot = load("benchmarks.plot")
 report = load("benchmarks.report")
 targets = load("benchmarks.targets")
 telemetry = load("benchmarks.telemetry")
+asynchronous = load("benchmarks.asynchronous")
 waiting = load("benchmarks.measures.waiting")
 cycle = load("benchmarks.measures.cycle")
 promises = load("benchmarks.measures.promises")
@@ -300,3 +302,24 @@ def test_the_guard_stores_by_python(monkeypatch, tmp_path, capsys):
 
     assert list(guard.stored()) == [guard.python()]
     assert "(+0.0%)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("database", ["SQLite", "PostgreSQL", "MariaDB"])
+def test_pools_for_coroutines_are_compared(database, tmp_path, capsys):
+    for module in ("aiosqlite", "aiomysql", "asyncpg", "psycopg_pool"):
+        documents.require(module)
+    document = tmp_path / "asyncio.md"
+    document.write_text((ROOT / "docs/asyncio.md").read_text("utf-8"), "utf-8")
+    little = ["--seconds", "0.1", "--rounds", "1", "--times", "2"]
+
+    assert asynchronous.main(["--only", database, *little, "--write", str(document)]) == 0
+
+    table = capsys.readouterr().out
+    rows = [line.split(" | ") for line in table.splitlines()[2:] if line.startswith("|")]
+    assert [row[0].strip("| ") for row in rows] == [
+        kind.name for kind in asynchronous.KINDS if kind.database == database
+    ]
+    assert [row[3:6] for row in rows if "AsyncPool" in row[0]] == [["0"] * 3] * (
+        2 if database == "MariaDB" else 1
+    )
+    assert table.strip() in document.read_text("utf-8")

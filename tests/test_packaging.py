@@ -207,6 +207,27 @@ def test_the_reference_has_every_error_field_and_method():
     assert missing == set()
 
 
+INSIDE_AIO = {
+    "brakes", "call", "check", "is_over", "leaves_nothing", "start", "stop_there",
+}  # fmt: skip
+
+
+def test_the_page_on_asyncio_has_every_method():
+    from dbapi_pool.aio import AsyncConnection, AsyncPool
+
+    text = (ROOT / "docs/asyncio.md").read_text("utf-8")
+    names = {
+        name
+        for kind in (AsyncPool, AsyncConnection)
+        for name in vars(kind)
+        if not name.startswith("_")
+    }
+
+    missing = {name for name in names if f".{name}" not in text} - INSIDE_AIO
+
+    assert missing == set()
+
+
 def test_every_hook_is_documented():
     from dbapi_pool.drivers import hookspecs
 

@@ -729,6 +729,7 @@ BUILT = {
     "session.py: SET TRANSACTION ISOLATION LEVEL {}": "one of four levels",
     "session.py: SET {}": "of the parts in this file",
     "session.py: USE {}": "quoted",
+    "driver.py: KILL {}": "a number",
     "session.py: autocommit = {}": "a number",
     "statement.py: {} is no SELECT; {}": "no SQL",
     "statement.py: {} is not understood as one SELECT; {}": "no SQL",

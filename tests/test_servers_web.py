@@ -213,6 +213,21 @@ def test_fastapis_threads_share_the_pool(start):
     program.end()
 
 
+def test_fastapis_coroutines_share_the_pool(start):
+    documents.require("fastapi")
+    documents.require("uvicorn")
+    servers.driver_module("psycopg2")
+    port = servers.free_port()
+    program = start("asyncio.md", "uvicorn", {"8002": str(port)}, "psycopg2")
+    program.wait_for(lambda: answers(port))
+
+    assert set(get_many(port, "/sum/40/2", threads=32)) == {42}
+    health = get(port, "/health")
+    assert (health["in_use"], health["timeouts"]) == (0, 0)
+    assert 1 <= health["opened"] <= 4
+    program.end()
+
+
 SEND = """
 from tasks import where
 sent = [where.delay() for _ in range(20)]

@@ -24,6 +24,7 @@ class Desk(Protocol):
 
     def start(self, act: Callable[[], T]) -> Job[T]: ...
     def brakes(self, handle: PooledConnection) -> Brakes: ...
+    def leaves_nothing(self, handle: PooledConnection) -> bool: ...
     def stop_there(self, sql: str) -> None: ...
 
 
@@ -50,13 +51,12 @@ class AsyncConnection:
     _turn: asyncio.Lock
 
     def __init__(self, desk: Desk, handle: PooledConnection) -> None:
-        set_ = functools.partial(object.__setattr__, self)
-        set_("_desk", desk)
-        set_("_handle", handle)
-        set_("_brakes", desk.brakes(handle))
-        set_("_turn", asyncio.Lock())
-        set_("_lost", False)
-        set_("_job", None)
+        _set_desk(self, desk)
+        _set_handle(self, handle)
+        _set_brakes(self, desk.brakes(handle))
+        _set_turn(self, asyncio.Lock())
+        _set_lost(self, False)
+        _set_job(self, None)
 
     # -- statements -------------------------------------------------------------------------------
 
@@ -126,7 +126,7 @@ class AsyncConnection:
     async def _leave(self, how: Callable[[], object]) -> None:
         if self.is_over:
             return
-        if _is_untouched(self._handle):
+        if self._desk.leaves_nothing(self._handle):
             how()  # no statement comes of it then
             return
         try:
@@ -161,7 +161,7 @@ class AsyncConnection:
         if self._lost:
             self.check()
         job = self._desk.start(act)
-        object.__setattr__(self, "_job", job)
+        _set_job(self, job)
         try:
             return await job.wait()
         except asyncio.CancelledError:
@@ -187,7 +187,7 @@ class AsyncConnection:
 
     def _give_up(self) -> None:
         """Nobody is to use it any more; it is thrown away when the thread comes out of it."""
-        object.__setattr__(self, "_lost", True)
+        _set_lost(self, True)
         self._brakes.cut()
         if self._job is not None:
             self._job.afterwards(self._handle.invalidate)
@@ -224,9 +224,14 @@ class AsyncConnection:
         return f"<async {self._handle!r}>"
 
 
-def _is_untouched(handle: PooledConnection) -> bool:
-    """Whether nothing was done with it, so that there is nothing to clean."""
-    return handle._lease.member.work is None
+# Past `__setattr__`, which refuses.
+_slot = vars(AsyncConnection)
+_set_desk: Callable[..., None] = _slot["_desk"].__set__
+_set_handle: Callable[..., None] = _slot["_handle"].__set__
+_set_brakes: Callable[..., None] = _slot["_brakes"].__set__
+_set_turn: Callable[..., None] = _slot["_turn"].__set__
+_set_lost: Callable[..., None] = _slot["_lost"].__set__
+_set_job: Callable[..., None] = _slot["_job"].__set__
 
 
 def _execute(handle: PooledConnection, sql: Any, args: Any) -> Any:

@@ -72,23 +72,31 @@ def _fulfil(done: Future[Any], act: Callable[[], Any]) -> None:
 class Job(Generic[T]):
     """Something that a thread does for a coroutine."""
 
+    __slots__ = ("_future",)
+
     def __init__(self, future: Future[T]) -> None:
         self._future = future
-        self._seen: asyncio.Future[Any] = asyncio.wrap_future(future)
-        self._seen.add_done_callback(_look)
 
     async def wait(self) -> T:
         """Its result. Cancelled while it waits, it raises that, and the job goes on."""
-        await asyncio.wait((self._seen,))
+        await self._end()
         return self._future.result()
+
+    def _end(self) -> asyncio.Future[None]:
+        """A future of the running loop that is done when the job is; nobody minds if it is cancelled.
+        (`asyncio.wrap_future` takes twice as long, and would cancel the job.)"""
+        loop = asyncio.get_running_loop()
+        end = loop.create_future()
+        self._future.add_done_callback(functools.partial(_wake, loop, end))
+        return end
 
     async def is_over(self, patience: float) -> bool:
         """Wait for its end, at most `patience` seconds, whatever else happens; whether it came."""
         loop = asyncio.get_running_loop()
-        end = loop.time() + patience
-        while not self._future.done() and (left := end - loop.time()) > 0:
+        until = loop.time() + patience
+        while not self._future.done() and (left := until - loop.time()) > 0:
             try:
-                await asyncio.wait((self._seen,), timeout=left)
+                await asyncio.wait((self._end(),), timeout=left)
             except asyncio.CancelledError:
                 pass  # who waits is told when this is over: once is enough
         return self._future.done()
@@ -122,10 +130,16 @@ class Job(Generic[T]):
         self._future.add_done_callback(lambda _: act())
 
 
-def _look(seen: asyncio.Future[Any]) -> None:
-    """Lest asyncio complain that nobody looked at its error: whoever waited was cancelled."""
-    if not seen.cancelled():
-        seen.exception()
+def _wake(loop: asyncio.AbstractEventLoop, end: asyncio.Future[None], _: Any) -> None:
+    try:
+        loop.call_soon_threadsafe(_end, end)
+    except RuntimeError:  # the loop is closed: nobody waits any more
+        pass
+
+
+def _end(end: asyncio.Future[None]) -> None:
+    if not end.done():
+        end.set_result(None)
 
 
 def _undo(undo: Callable[[Any], object], future: Future[Any]) -> None:

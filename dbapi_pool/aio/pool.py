@@ -248,6 +248,19 @@ class AsyncPool:
         conn = handle._lease.member.conn
         return Brakes(pool.driver, conn, pool._system, pool.options.ping_timeout)
 
+    def leaves_nothing(self, handle: PooledConnection) -> bool:
+        """Whether to clean it takes no statement, so that it may come back without a thread."""
+        member = handle._lease.member
+        work = member.work
+        if work is None:
+            return True
+        if work.session or work.attributes or work.broken or work.lost or work.inside:
+            return False
+        driver = member.driver
+        if self._pool.options.reset == "always" or not (driver.local or not work.open_cursors()):
+            return False
+        return driver.in_transaction(member.conn) is False
+
     def stop_there(self, sql: str) -> None:
         """Run what stops a statement on the server, in the background."""
         act = functools.partial(_execute_quietly, self._pool, sql)
