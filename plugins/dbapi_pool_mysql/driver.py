@@ -6,6 +6,7 @@ What one driver does in its own way is in `with_pymysql`, `with_mysqlclient`, `w
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 from collections.abc import Mapping, Sequence
@@ -13,11 +14,13 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from dbapi_pool.drivers import registry
-from dbapi_pool.drivers.base import Arguments, Driver, Target
+from dbapi_pool.drivers.base import Arguments, Connect, Driver, Target
 from dbapi_pool.drivers.facts import Server
+from dbapi_pool.source import bare_connect
 
-from . import faults, server, session, sockets, urls
+from . import faults, hosts, server, session, sockets, urls
 from .handles import MySQLHandle
+from .hosts import Address, Hosts
 from .session import Baseline
 from .statements import MYSQL
 
@@ -41,6 +44,10 @@ class Snapshot(NamedTuple):
     autocommit: bool | None
     session: Any
     """The server's number for the session."""
+
+
+class Unfit(Exception):
+    """A server is not of the kind that was asked for."""
 
 
 class MySQLDriver(Driver):
@@ -83,6 +90,7 @@ class MySQLDriver(Driver):
         self._baseline: Baseline | None = None
         self._variables: dict[str, Any] = {}
         self._resets_well: bool | None = None  # to be seen
+        self._hosts: Hosts | None = None  # if there are several, or one must be of a kind
 
     # -- what each driver does in its own way -----------------------------------------------------
 
@@ -141,13 +149,25 @@ class MySQLDriver(Driver):
         return getattr(importlib.import_module(place), name)
 
     def parse_url(self, url: str) -> Target:
-        """`mysql://user:password@host:3306/database?key=value`; the keys are those of `connect`.
-        Raises `ValueError`."""
+        """`mysql://user:password@host:3306/database?key=value`; the keys are those of `connect`, and
+        with several hosts those of `hosts`. Raises `ValueError`."""
         if not self.module_name:
             raise urls.missing(url)
         parts = urls.parts_of(url, self.url_types)
         connect = getattr(self.module, "connect")  # noqa: B009  (unknown to mypy)
-        return connect, (), {**urls.login_of(parts), **self.url_arguments(parts.query)}
+        own = {key: value for key, value in parts.query.items() if key not in hosts.TYPES}
+        given = {**urls.login_of(parts), **self.url_arguments(own)}
+        if not hosts.Hosts.are_meant(parts):
+            return connect, (), given
+        self._hosts = hosts.Hosts(parts)
+        for name in ("host", "port"):
+            given.pop(name, None)
+        given.setdefault("connect_timeout", hosts.PATIENCE)
+        return (
+            functools.partial(self._connect_to_one, bare_connect(connect), self._hosts),
+            (),
+            given,
+        )
 
     def url_arguments(self, query: Mapping[str, Any]) -> dict[str, Any]:
         """What the query of a URL is in arguments of `connect`."""
@@ -174,6 +194,52 @@ class MySQLDriver(Driver):
     def _is_ours(self, creator: Any) -> bool:
         root = self.module_name.partition(".")[0]
         return bool(root) and registry.root_module(creator) == root
+
+    # -- one of several servers -------------------------------------------------------------------
+
+    def open(self, conn: Any) -> None:
+        """Connect what the driver's `connect` has left unconnected."""
+
+    def _connect_to_one(self, connect: Connect, hosts_: Hosts, /, **kwargs: Any) -> Any:
+        """A connection to the first that will do. A refusal that would be the same everywhere is raised
+        at once, as libpq does it."""
+        failures: list[str] = []
+        for address, wish in hosts_.candidates():
+            try:
+                conn = self._connect_to(connect, hosts_, address, wish, kwargs)
+            except Unfit as exc:
+                failures.append(f"{hosts.text_of(address)} {exc}")
+            except Exception as exc:
+                if not self.is_transient(exc):
+                    raise
+                kind = f"{type(exc).__name__} {faults.code_of(exc) or ''}".rstrip()
+                failures.append(f"{hosts.text_of(address)}: {kind}")
+            else:
+                hosts_.found(address)
+                return conn
+        raise self._nowhere(failures)
+
+    def _connect_to(
+        self, connect: Connect, hosts_: Hosts, address: Address, wish: str, kwargs: dict[str, Any]
+    ) -> Any:
+        host, port = address
+        conn = connect(**kwargs, host=host, port=port or hosts.PORT)
+        try:
+            self.open(conn)
+            objection = hosts_.objection(self.rows(conn, hosts.ROLE), wish)
+            if objection is not None:
+                raise Unfit(objection)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                self.close(conn)
+            raise
+        return conn
+
+    def _nowhere(self, failures: Sequence[str]) -> Exception:
+        kind = _nowhere_class(getattr(self.module, "OperationalError"))  # noqa: B009  (unknown to mypy)
+        # Each but once: a host may have been tried for two reasons.
+        error: Exception = kind(f"no server will do: {'; '.join(dict.fromkeys(failures))}")
+        return error
 
     # -- a connection's beginning and end ---------------------------------------------------------
 
@@ -205,8 +271,14 @@ class MySQLDriver(Driver):
             return False
 
     def ping(self, conn: Any) -> None:
-        """COM_PING: no statement, so no transaction."""
-        conn.ping(**self.quiet_ping)
+        """COM_PING: no statement, so no transaction. Where it matters which server it is, that is asked
+        instead: it may have got another role."""
+        if self._hosts is None or not self._hosts.choosy:
+            conn.ping(**self.quiet_ping)
+            return
+        objection = self._hosts.objection_later(self.rows(conn, hosts.ROLE))
+        if objection is not None:
+            raise Unfit(objection)
 
     def interrupt(self, conn: Any) -> bool:
         """Cuts the socket; False for mysql-connector's C extension, which shows none."""
@@ -365,7 +437,7 @@ class MySQLDriver(Driver):
         """Refused, lost, or too many connections. A wrong password (1045), a database that is
         unknown or denied (1049, 1044), a host that is not allowed (1130), a certificate that does
         not verify are told at once."""
-        return faults.is_transient(exc)
+        return faults.is_transient(exc) or getattr(exc, "dbapi_pool_passes", False)
 
     def is_retryable(self, exc: BaseException) -> bool:
         """Whether its number is one of `retryable`."""
@@ -393,3 +465,9 @@ def _refill(value: Any, content: Any) -> None:
         value.update(content)
     else:
         value.extend(content)
+
+
+@functools.cache
+def _nowhere_class(kind: Any) -> Any:
+    """The driver's error, of which is known that a later try may succeed."""
+    return type(kind.__name__, (kind,), {"dbapi_pool_passes": True, "__module__": kind.__module__})

@@ -11,6 +11,8 @@ from typing import Any
 
 from dbapi_pool.drivers.urls import DatabaseURL, boolean, parse
 
+from . import hosts
+
 Types = Mapping[str, Callable[[str], Any]]
 
 _ANY = ("pymysql", "MySQLdb", "mysql", "mariadb")
@@ -68,14 +70,8 @@ def missing(url: str) -> ValueError:
 
 
 def parts_of(url: str, types: Types) -> DatabaseURL:
-    """The parts of a URL with one host at most. Raises `ValueError`."""
-    parts = parse(url, types)
-    if len(parts.hosts) > 1:
-        raise ValueError(
-            f"the URL names {len(parts.hosts)} hosts, but a MySQL session is with one server: name one,"
-            " or a proxy that knows the others (MySQL Router, ProxySQL, MaxScale, HAProxy)"
-        )
-    return parts
+    """The parts of a URL. Raises `ValueError`."""
+    return parse(url, {**types, **hosts.TYPES})
 
 
 def login_of(parts: DatabaseURL) -> dict[str, Any]:

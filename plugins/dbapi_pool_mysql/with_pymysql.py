@@ -100,13 +100,19 @@ class PyMySQLDriver(MySQLDriver):
 
     def connected(self, conn: Any) -> None:
         """Connects it, if that was put off."""
+        self.open(conn)
+        super().connected(conn)
+        self.settle(conn)
+
+    def open(self, conn: Any) -> None:
+        """Connects it, if it is not."""
+        if conn.open:
+            return
         with _an_end(conn, self._end):
             if self._shared is not None:
                 self._shared.open(conn)
-            elif not conn.open:
+            else:
                 conn.connect()
-        super().connected(conn)
-        self.settle(conn)
 
     def close(self, conn: Any) -> None:
         """Closes without reading what a half-read result still holds, now or when it is garbage."""

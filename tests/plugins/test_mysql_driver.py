@@ -193,10 +193,11 @@ def test_without_a_driver_it_says_what_to_install(
         Pool(url)
 
 
-def test_more_than_one_host_is_refused() -> None:
+@pytest.mark.parametrize("query", ["target_session_attrs=master", "load_balance_hosts=yes"])
+def test_unknown_wishes_about_hosts_are_refused(query: str) -> None:
     servers.driver_module("pymysql")
-    with pytest.raises(PoolSettingError, match="names 2 hosts, but a MySQL session is with one"):
-        Pool("mysql+pymysql://joe:secret@h1,h2:3307/d")
+    with pytest.raises(PoolSettingError, match="must be one of"):
+        Pool(f"mysql+pymysql://joe:secret@h1,h2:3307/d?{query}")
 
 
 QUERIES = [
