@@ -39,23 +39,7 @@ _WISHES: Mapping[str, tuple[str, ...]] = {
 _ORDERS = ("disable", "random")
 
 
-def wish(value: str) -> str:
-    """A value of `target_session_attrs`; raises `ValueError` for another."""
-    return _one_of(value, tuple(_WISHES))
-
-
-def order(value: str) -> str:
-    """A value of `load_balance_hosts`; raises `ValueError` for another."""
-    return _one_of(value, _ORDERS)
-
-
-def _one_of(value: str, known: Sequence[str]) -> str:
-    if value not in known:
-        raise ValueError(f"must be one of {', '.join(known)}")
-    return value
-
-
-TYPES: Mapping[str, Callable[[str], Any]] = {TARGET: wish, ORDER: order}
+TYPES: Mapping[str, Callable[[str], Any]] = {TARGET: str, ORDER: str}
 """The keys that URLs may have for this, beside those of the driver."""
 
 
@@ -64,12 +48,11 @@ class Hosts:
     with a host that another has just found to be gone."""
 
     def __init__(self, parts: DatabaseURL) -> None:
-        """Of several servers, if not told otherwise, one that can be written to."""
-        several = len(parts.hosts) > 1
-        wanted = parts.query.get(TARGET, _WRITABLE if several else _ANY)
+        """Of several, if not told otherwise, one that can be written to. Raises `ValueError`."""
+        usual = _WRITABLE if len(parts.hosts) > 1 else _ANY
         self._addresses: tuple[Address, ...] = parts.hosts
-        self._wishes = _WISHES[wanted]
-        self._shuffled = parts.query.get(ORDER) == "random"
+        self._wishes = _WISHES[_one_of(_WISHES, TARGET, parts, usual)]
+        self._shuffled = _one_of(_ORDERS, ORDER, parts, "disable") == "random"
         self._last: Address | None = (
             None  # where the last connection was made: the first to be tried
         )
@@ -77,7 +60,7 @@ class Hosts:
     @staticmethod
     def are_meant(parts: DatabaseURL) -> bool:
         """Whether a URL needs this."""
-        return len(parts.hosts) > 1 or TARGET in parts.query
+        return len(parts.hosts) > 1 or not parts.query.keys().isdisjoint(TYPES)
 
     @property
     def choosy(self) -> bool:
@@ -110,6 +93,13 @@ class Hosts:
         """As `objection`, of a server with which there is a session already: who has none that is
         better keeps it."""
         return self.objection(role, self._wishes[0]) if len(self._wishes) == 1 else None
+
+
+def _one_of(known: Iterable[str], key: str, parts: DatabaseURL, usual: str) -> str:
+    value = str(parts.query.get(key, usual))
+    if value not in known:
+        raise ValueError(f"{key}={value}: must be one of {', '.join(known)}")
+    return value
 
 
 def text_of(address: Address) -> str:
