@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Callable
 
 from .cursors import fence
@@ -55,6 +56,31 @@ def _in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_child)
+
+_heeded: list[object] = []
+
+
+def heed_uwsgi() -> None:
+    """uWSGI forks its workers from C and tells Python nothing of it, unless `py-call-osafterfork` is
+    set; it calls a hook of its own, of which `uwsgidecorators` makes a list
+    (https://uwsgi-docs.readthedocs.io/en/latest/PythonModule.html). To be called by whoever makes a
+    pool; its module is there from the start in what it runs."""
+    uwsgi: Any = sys.modules.get("uwsgi")
+    if uwsgi is None or uwsgi in _heeded:
+        return
+    _heeded.append(uwsgi)
+    try:
+        from uwsgidecorators import postfork_chain
+    except Exception:  # not installed, or there is no master, and then it cannot be imported later
+        uwsgi.post_fork_hook = functools.partial(_in_worker, getattr(uwsgi, "post_fork_hook", None))
+    else:
+        postfork_chain.insert(0, _in_child)
+
+
+def _in_worker(before: Callable[[], object] | None) -> None:
+    _in_child()
+    if before is not None:
+        before()
 
 
 class ParentsMember:

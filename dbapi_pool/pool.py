@@ -145,6 +145,7 @@ class Pool:
         self._start()
         process.watch(self)
         interpreters.watch(self)
+        fork.heed_uwsgi()
         self._log(_DEBUG, "started: %s, max_size=%d", self._source.driver.name, max_size)
         self._events.tell("dbapi_pool_started")
         if min_size:

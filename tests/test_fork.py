@@ -19,11 +19,13 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from dbapi_pool import Pool, PoolClosed
+from dbapi_pool.testing import FakeDriver
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no os.fork")
 
@@ -281,3 +283,37 @@ def test_a_fork_while_other_threads_use_the_pool_leaves_no_lock_behind(path: Pat
 
 if __name__ == "__main__":
     globals()[sys.argv[1]](*sys.argv[2:])
+
+
+# -- uWSGI, which forks without telling Python ------------------------------------------------------
+
+
+@pytest.mark.parametrize("decorators", [True, False])
+def test_uwsgis_hook_makes_a_worker_begin_anew(
+    monkeypatch: pytest.MonkeyPatch,
+    make_pool: Callable[..., Pool],
+    fake: FakeDriver,
+    decorators: bool,
+) -> None:
+    """What was there before is called too, and no pool is looked after twice."""
+    calls: list[str] = []
+    uwsgi: Any = ModuleType("uwsgi")
+    uwsgi.post_fork_hook = lambda: calls.append("theirs")
+    monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
+    theirs: Any = ModuleType("uwsgidecorators")
+    theirs.postfork_chain = [uwsgi.post_fork_hook]
+    monkeypatch.setitem(sys.modules, "uwsgidecorators", theirs if decorators else None)
+
+    pools = [make_pool(), make_pool()]
+    for pool in pools:
+        pool.connection().close()
+    hooks = theirs.postfork_chain if decorators else [uwsgi.post_fork_hook]
+    assert len(hooks) == 1 + decorators
+    assert fake.open == 2
+    for hook in hooks:
+        hook()
+
+    assert calls == ["theirs"]
+    assert [pool.stats().size for pool in pools] == [0, 0]
+    for conn in fake.connections:  # the parent's, which a child never touches
+        conn.close()

@@ -182,6 +182,32 @@ def test_gunicorns_workers_have_sessions_of_their_own(start):
     program.end()
 
 
+@pytest.mark.parametrize("more", ["", " --lazy-apps", " --single-interpreter"])
+def test_uwsgis_workers_have_sessions_of_their_own(start, more):
+    """It forks without telling Python."""
+    documents.require("flask")
+    documents.require("uwsgidecorators")
+    port = servers.free_port()
+    changes = {"127.0.0.1:8003": f"127.0.0.1:{port}", " --callable app": f" --callable app{more}"}
+    program = start("web.md", "uwsgi", changes)
+    program.wait_for(lambda: answers(port))
+    program.wait_for(lambda: len(program.workers()) == 2)
+    used: dict[int, set[int]] = {}
+
+    def both_worked() -> bool:
+        for answer in get_many(port, "/"):
+            used.setdefault(answer["worker"], set()).add(answer["session"])
+        return len(used) == 2
+
+    program.wait_for(both_worked)
+    one, other = used.values()
+    assert not one & other
+    for worker, sessions in used.items():
+        assert sessions <= program.sessions_of(worker)
+        assert len(sessions) <= 4
+    program.end()
+
+
 def test_a_gunicorn_worker_that_is_killed_leaves_nothing(start):
     documents.require("flask")
     documents.require("gunicorn")
