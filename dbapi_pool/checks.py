@@ -67,6 +67,16 @@ def is_flag(name: str, value: Any) -> None:
         _refuse(name, value, "True or False")
 
 
+def instance_of(kind: type) -> Check:
+    """An object of this class, or None."""
+
+    def check(name: str, value: Any) -> None:
+        if value is not None and not isinstance(value, kind):
+            _refuse(name, value, f"an instance of {kind.__name__}, or None")
+
+    return check
+
+
 def is_setup(name: str, value: Any) -> None:
     """What may be run on new connections."""
     if value is None or isinstance(value, str) or callable(value):

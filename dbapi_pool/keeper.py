@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
+from .adaptive import Adaptive, Governor, Sight
 from .counters import Counters
 from .crew import Crew
 from .drivers.base import Driver
@@ -25,13 +26,16 @@ from .events import Events
 from .leaks import Leaks, Suspect, callers_line, in_lines
 from .ledger import (
     CHECKING,
+    CLEANING,
     CLOSED,
     CLOSING,
     OPEN,
+    OPENING,
     Census,
     Lease,
     Ledger,
     Wish,
+    snapshot,
 )
 from .logs import Log, whereabouts
 from .member import AT_ONCE, NEVER, Member, line_of
@@ -78,6 +82,8 @@ class Keeper:
         self._log = log
         self._name = log.name
         self.events: Events | None = None
+        self._governor: Governor | None = None
+        self._full = 0  # connects that the server refused since it has too many
         self.health_every = NEVER  # seconds between two looks at it, while anybody listens
         self._outage = Outage()
         # For those whom `fail_fast_after` sent away: with it connecting is tried while nobody waits.
@@ -225,6 +231,9 @@ class Keeper:
         self._ledger.inline = self._driver.inline
         if self._driver.is_server_wide(exc):
             self.suspect_all()
+        if self._governor is not None and self._driver.is_server_full(exc):
+            self._full += 1
+            self._signal.set()
         kind = type(exc).__name__
         if self._log.seldom(logging.WARNING, "connect", "cannot connect: %s", kind):
             self._outage.told = True
@@ -557,6 +566,7 @@ class Keeper:
         census = self._ledger.census()
         if self._duties.worth_a_search(census, now):
             self._system.collect_garbage()
+        self._govern(census, now)
         self._keepalive(now)
         self._cut_hung(census, now)
         self._report_leaks(census, now)
@@ -590,8 +600,67 @@ class Keeper:
             look = min(look, LOOK_AGAIN, self._patience_left(now))
         if self._outage.retry_at > now:
             look = min(look, self._outage.retry_at - now)
-        look = min(look, self.health_every)
+        look = min(look, self.health_every, self._governors_pause())
         return max(look, 0.001)
+
+    # -- how many there may be --------------------------------------------------------------------
+
+    def govern(self, sizing: Adaptive) -> None:
+        """Change the pool's limit as its use asks for, from now on."""
+        options = self._options
+        self._governor = Governor(sizing, max(options.min_size, 1), options.max_size)
+        self._ledger.max_size = self._governor.limit
+
+    def heed(self, options: Options) -> None:
+        """The settings were changed."""
+        self._options = options
+
+    @property
+    def limit(self) -> int:
+        """How many there may be now, if that is not simply `max_size`."""
+        return self._options.max_size if self._governor is None else self._governor.limit
+
+    def _governors_pause(self) -> float:
+        governor = self._governor
+        if governor is None:
+            return NEVER
+        eager = self._ledger.waiters and governor.limit < self._options.max_size
+        return governor.pace if eager else governor.rest
+
+    def _govern(self, census: Census, now: float) -> None:
+        ledger, governor = self._ledger, self._governor
+        if governor is None or ledger.gate is not OPEN or ledger.max_size == 0:
+            return
+        limit = governor.look(self._sight(census, now))
+        if limit == ledger.max_size:
+            return
+        more = limit > ledger.max_size
+        ledger.max_size = limit
+        if more:
+            self._ledger.serve()
+            self._wish_if_possible()
+        else:
+            gone = ledger.take_idle(lambda member: True, ledger.excess())
+            self.retire_all(gone, "resized")
+        self._tell("dbapi_pool_changed", what="resized")
+        self._log(logging.DEBUG, "%d connections are allowed now", limit)
+
+    def _sight(self, census: Census, now: float) -> Sight:
+        options, counters = self._options, self._counters
+        waiters = snapshot(self._ledger.waiters)
+        uses = [place.member.uses for place in tuple(self._ledger.places) if place.member]
+        return Sight(
+            now=now,
+            least=max(options.min_size, 1),
+            most=options.max_size,
+            open=census.open + len(census.tasks[OPENING]),
+            busy=len(census.lent) + len(census.tasks[CLEANING]),
+            waiting_for=max((now - waiter.since for waiter in waiters), default=0.0),
+            waited=counters.waits.total,
+            checkouts=sum(uses) + counters.past_uses,
+            refused=counters.timeouts,
+            full=self._full,
+        )
 
     def _patience_left(self, now: float) -> float:
         """Until those who wait are to be sent away."""

@@ -1,6 +1,6 @@
 """Every setting of a pool: name, meaning, default, unit, and what is refused at the door.
 
-A leaf: knows nobody but `checks` and `errors`.
+A leaf: knows nobody but `checks`, `errors`, and the settings of `adaptive`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from .checks import Check, is_flag, is_setup, one_of, seconds, whole
+from .adaptive import Adaptive
+from .checks import Check, instance_of, is_flag, is_setup, one_of, seconds, whole
 from .errors import PoolSettingError
 
 Setup = str | Sequence[str] | Callable[[Any], object] | None
@@ -62,6 +63,8 @@ class Options:
     detect_sharing: bool = False
     """Report a borrowed connection inside which two threads are at the same time, once for each
     borrowing."""
+    sizing: Adaptive | None = None
+    """Allow fewer than `max_size` while fewer will do: see `dbapi_pool.adaptive.Adaptive`."""
     native: bool = False
     """Lend the driver's own connection objects, of a class derived from theirs, for code that checks
     types in C: see docs/native.md for what that gives up."""
@@ -101,5 +104,6 @@ CHECKS: dict[str, Check] = {
     "leak_after": seconds(above_zero=True, optional=True),
     "leak_stack": is_flag,
     "detect_sharing": is_flag,
+    "sizing": instance_of(Adaptive),
     "native": is_flag,
 }

@@ -43,6 +43,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn, TypeVar
 
+    from .adaptive import Adaptive
     from .drivers.base import Driver
     from .health import Health
     from .holders import Holder
@@ -104,6 +105,7 @@ class Pool:
         leak_after: float | None = None,
         leak_stack: bool = False,
         detect_sharing: bool = False,
+        sizing: Adaptive | None = None,
         native: bool = False,
         driver: Driver | None = None,
         name: str | None = None,
@@ -134,6 +136,7 @@ class Pool:
             leak_after=leak_after,
             leak_stack=leak_stack,
             detect_sharing=detect_sharing,
+            sizing=sizing,
             native=native,
         )
         self._system = clock or REAL
@@ -182,6 +185,10 @@ class Pool:
         self._ceiling = 0
         # Whether more has to be looked at when a connection comes back than in most pools.
         self._choosy = options.max_idle is not None or options.max_uses is not None
+        if options.sizing is not None:
+            self._choosy = True
+            self._ceiling = options.max_size
+            self._keeper.govern(options.sizing)
         self._lent: Callable[[PooledConnection], Any] | None = None
         if options.native:
             from .native import lent
@@ -739,15 +746,21 @@ class Pool:
         again. `ceiling`: to how many somebody may raise `max_size` by and by, for whoever waits: below
         that, waiting for itself is no deadlock. Raises `PoolSettingError` for sizes that cannot be.
         """
-        most = self.max_size if max_size is None else max_size
+        sizing = self._options.sizing
+        now_most = self.max_size if sizing is None else self._options.max_size
+        most = now_most if max_size is None else max_size
         least = self.min_size if min_size is None else min_size
         nothing = most == 0 and least == 0
         sizes = {"max_size": 1 if nothing else most, "min_size": least}
         changed = type(self._options)(**{**self._options.as_dict(), **sizes})
         self._options = changed
+        self._keeper.heed(changed)
         self._choosy = True
         ledger = self._ledger
         self._ceiling = ceiling or 0
+        if sizing is not None and not nothing:
+            self._ceiling = max(self._ceiling, most)
+            most = min(most, max(self._keeper.limit, least))
         ledger.max_size, ledger.min_size = 0 if nothing else most, least
         try:
             gone = ledger.take_idle(lambda member: True, ledger.excess())

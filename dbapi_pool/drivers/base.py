@@ -341,6 +341,11 @@ class Driver:
         """Whether a failed connect is worth another try. If not, the caller gets it at once."""
         return isinstance(exc, (ConnectionError, TimeoutError))
 
+    def is_server_full(self, exc: BaseException) -> bool:
+        """Whether connecting failed since the server, or this user there, has too many connections
+        already; for `Pool(sizing=...)`. No I/O."""
+        return False
+
     def is_retryable(self, exc: BaseException) -> bool:
         """Whether the transaction was rolled back for a reason that a second try may not meet:
         serialization failure, deadlock, busy."""

@@ -439,6 +439,10 @@ class MySQLDriver(Driver):
         not verify are told at once."""
         return faults.is_transient(exc) or getattr(exc, "dbapi_pool_passes", False)
 
+    def is_server_full(self, exc: BaseException) -> bool:
+        """By its number."""
+        return faults.code_of(exc) in faults.FULL
+
     def is_retryable(self, exc: BaseException) -> bool:
         """Whether its number is one of `retryable`."""
         return faults.code_of(exc) in self.retryable

@@ -34,10 +34,13 @@ _LOST_TEXTS = (
     "lost connection to",
 )
 
-_TRY_AGAIN = frozenset({
+FULL = frozenset({
     1040,  # ER_CON_COUNT_ERROR: too many connections
-    1129,  # ER_HOST_IS_BLOCKED
     1203, 1226,  # ER_TOO_MANY_USER_CONNECTIONS, ER_USER_LIMIT_REACHED
+})  # fmt: skip
+
+_TRY_AGAIN = FULL | frozenset({
+    1129,  # ER_HOST_IS_BLOCKED
     2002, 2003,  # CR_CONNECTION_ERROR, CR_CONN_HOST_ERROR: refused, no route, timed out
     2012,  # CR_SERVER_HANDSHAKE_ERR
     9001, 9002,  # ProxySQL: no server could be reached in time

@@ -261,6 +261,10 @@ class PostgreSQLDriver(Driver):
             return faults.is_passing(exc)
         return super().is_transient(exc)
 
+    def is_server_full(self, exc: BaseException) -> bool:
+        """By its words: an error of connecting has no SQLSTATE that drivers show."""
+        return isinstance(exc, self._error("OperationalError")) and faults.is_full(exc)
+
     def is_retryable(self, exc: BaseException) -> bool:
         """By the SQLSTATE: see `retryable`."""
         return faults.code_of(exc) in self.retryable

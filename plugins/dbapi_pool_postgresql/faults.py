@@ -27,11 +27,16 @@ _LOST_TEXTS = (
 )  # fmt: skip
 
 # Of what a server, or a pooler before it, says when it refuses: that which may be otherwise soon.
+_FULL = (
+    "too many", "remaining connection slots", "no more connections allowed",
+    "client connections exceeded",
+)  # fmt: skip
 _PASSING_REFUSALS = (
-    "the database system is", "too many", "remaining connection slots", "terminating connection",
+    *_FULL,
+    "the database system is", "terminating connection",
     "canceling authentication due to timeout", "out of memory",
     # https://www.pgbouncer.org/config.html
-    "no more connections allowed", "client connections exceeded", "query_wait_timeout",
+    "query_wait_timeout",
     "client_login_timeout", "server login", "server_login_retry", "cannot connect to server",
     "server conn crashed", "shutting down", "resources exhaustion",
 )  # fmt: skip
@@ -55,6 +60,11 @@ def code_of(exc: BaseException) -> str:
     """The SQLSTATE of psycopg (`sqlstate`) or psycopg2 (`pgcode`); `""` if there is none."""
     code = getattr(exc, "sqlstate", None) or getattr(exc, "pgcode", None)
     return code if isinstance(code, str) else ""
+
+
+def is_full(exc: BaseException) -> bool:
+    """Whether a server, or a pooler before it, refused since it has too many connections."""
+    return any(word in refusal for refusal in _REFUSALS(str(exc)) for word in _FULL)
 
 
 def ended_session(exc: BaseException) -> bool:
