@@ -25,6 +25,8 @@ report = load("benchmarks.report")
 targets = load("benchmarks.targets")
 telemetry = load("benchmarks.telemetry")
 asynchronous = load("benchmarks.asynchronous")
+adaptive = load("benchmarks.adaptive")
+fleet = load("benchmarks.fleet")
 waiting = load("benchmarks.measures.waiting")
 cycle = load("benchmarks.measures.cycle")
 promises = load("benchmarks.measures.promises")
@@ -322,4 +324,33 @@ def test_pools_for_coroutines_are_compared(database, tmp_path, capsys):
     assert [row[3:6] for row in rows if "AsyncPool" in row[0]] == [["0"] * 3] * (
         2 if database == "MariaDB" else 1
     )
+    assert table.strip() in document.read_text("utf-8")
+
+
+def test_a_fleet_is_simulated_and_the_same_seed_says_the_same(tmp_path, capsys):
+    document = tmp_path / "fleet.md"
+    document.write_text((ROOT / "docs/fleet.md").read_text("utf-8"), "utf-8")
+    few = ["--processes", "8", "--down-for", "3", "--write", str(document)]
+
+    assert fleet.main(few) == 0
+    table = capsys.readouterr().out
+    assert fleet.main(few) == 0
+
+    assert capsys.readouterr().out == table
+    rows = [line.split(" | ") for line in table.splitlines()[2:] if line.startswith("|")]
+    assert [row[0].strip("| ") for row in rows] == [way.name for way in fleet.WAYS]
+    attempts = [float(row[1].replace(",", "")) for row in rows]
+    assert attempts[2] < attempts[0] < attempts[1]  # with the backoff it is the fewest
+    assert table.strip() in document.read_text("utf-8")
+
+
+def test_sizes_are_simulated_and_written(tmp_path, capsys):
+    document = tmp_path / "adaptive.md"
+    document.write_text((ROOT / "docs/adaptive.md").read_text("utf-8"), "utf-8")
+
+    assert adaptive.main(["--part", "0.02", "--write", str(document)]) == 0
+
+    table = capsys.readouterr().out
+    rows = [line for line in table.splitlines()[2:] if line.startswith("|")]
+    assert len(rows) == len(adaptive.LOADS) * (len(adaptive.SIZES) + 1)
     assert table.strip() in document.read_text("utf-8")

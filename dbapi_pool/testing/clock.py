@@ -446,7 +446,7 @@ class VirtualClock(System):
     def _launch(self, task: Task) -> None:
         thread = threading.Thread(target=self._live, args=([task],), name=task.name, daemon=True)
         task._thread = thread
-        if len(self._threads) > _MANY:
+        if len(self._threads) > _MANY + 2 * len(self._alive):
             self._threads = [old for old in self._threads if old.is_alive()]
         self._threads.append(thread)
         thread.start()
