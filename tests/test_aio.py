@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import sqlite3
 import threading
@@ -501,6 +502,21 @@ def test_a_serialization_failure_is_tried_again(
                 await pool.run(fn, retries=1)
             fake.off(where)
             await serves_all(pool)
+
+    run(scenario)
+
+
+def test_threads_work_in_the_context_of_the_task(fake: FakeDriver) -> None:
+    who: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="nobody")
+
+    async def ask(pool: AsyncPool, name: str) -> None:
+        who.set(name)
+        async with pool.connection() as conn:
+            assert await conn.run_sync(lambda conn: who.get()) == name
+
+    async def scenario() -> None:
+        async with judged(fake) as pool:
+            await asyncio.gather(*(ask(pool, str(number)) for number in range(10)))
 
     run(scenario)
 

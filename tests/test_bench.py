@@ -565,8 +565,8 @@ def test_a_postgresql_server_is_measured(driver: str, postgresql: servers.Server
     no_pool, one, four = document["ways"]
     assert document["ok"] is True
     assert no_pool["requests"] == no_pool["connects"]
-    # A connect is a process there. (With one connection the four threads take turns: how much better that
-    # is depends on how soon this machine wakes a thread up.)
+    # A connect is a process there. (With one connection the threads take turns: how much better that is
+    # depends on how soon this machine wakes a thread up.)
     assert four["ratio"] > 1.5
     assert one["connects"] < one["requests"]
     servers.wait_for(lambda: postgresql.sessions() == 0, servers.START_PATIENCE)

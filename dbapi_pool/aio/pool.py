@@ -7,6 +7,7 @@ thread; the driver is called by threads, as many as there are connections.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import inspect
 import sys
@@ -239,8 +240,8 @@ class AsyncPool:
     # -- what its connections ask of it -----------------------------------------------------------
 
     def start(self, act: Callable[[], T]) -> Job[T]:
-        """Have it done by a thread of the pool."""
-        return Job(self._threads.submit(act))
+        """Have it done by a thread of the pool, in the caller's context, where spans are."""
+        return Job(self._threads.submit(functools.partial(contextvars.copy_context().run, act)))
 
     def brakes(self, handle: PooledConnection) -> Brakes:
         """How to stop what that connection does."""
