@@ -28,6 +28,7 @@ from programs import PATIENCE
 
 import dbapi_pool
 from dbapi_pool import Pool, PoolSettingError
+from dbapi_pool.adaptive import Adaptive
 from dbapi_pool.dashboard import app, serve
 from dbapi_pool.dashboard.picture import KEPT, MOST_HOLDERS, MOST_POOLS, SAMPLED, STEP, Recorder
 
@@ -131,6 +132,15 @@ def test_sizes_after_a_resize_to_nothing_are_told(pool: Pool) -> None:
     [shown] = call(app(pools=lambda: [pool]), "/data.json").json["pools"]
 
     assert shown["settings"]["max_size"] == 0
+
+
+def test_how_a_pool_is_sized_is_told(tmp_path: Path) -> None:
+    with Pool(sqlite3, tmp_path / "app.db", max_size=9, sizing=Adaptive(wait=0.5)) as pool:
+        [shown] = call(app(pools=lambda: [pool]), "/data.json").json["pools"]
+
+    assert shown["settings"]["max_size"] == 1
+    assert shown["settings"]["sizing"].startswith("Adaptive(wait=0.5, ")
+    assert shown["settings"]["sizing"].endswith("up to 9")
 
 
 def test_no_password_is_told_anywhere(tmp_path: Path) -> None:

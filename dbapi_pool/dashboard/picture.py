@@ -164,6 +164,8 @@ def _settings(pool: Pool) -> dict[str, Any]:
     values = pool.options.as_dict()
     values["setup"] = None if values["setup"] is None else "(given)"
     values["max_size"], values["min_size"] = pool.max_size, pool.min_size
+    if values["sizing"] is not None:
+        values["sizing"] = f"{values['sizing']}, up to {pool.options.max_size}"
     return values
 
 
