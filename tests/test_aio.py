@@ -150,6 +150,23 @@ def test_what_nobody_used_is_given_back_without_a_thread(fake: FakeDriver) -> No
     run(scenario)
 
 
+def test_a_connection_that_says_nothing_of_itself_is_cleaned_by_a_thread(fake: FakeDriver) -> None:
+    driver: Any = fake.driver()
+
+    def in_transaction(conn: Any) -> bool:
+        raise fake.OperationalError("a result was left unread")
+
+    driver.in_transaction = in_transaction
+
+    async def scenario() -> None:
+        async with AsyncPool(fake, driver=driver, max_size=1) as pool:
+            async with pool.connection() as conn:
+                await conn.execute("SELECT 1")
+            await until(lambda: pool.stats().closed["failed reset"] == 1)
+
+    run(scenario)
+
+
 def test_one_that_was_thrown_away_is_closed(fake: FakeDriver, local: bool) -> None:
     async def scenario() -> None:
         async with judged(fake, local) as pool:

@@ -174,6 +174,28 @@ def test_many_tasks_and_random_cancels_keep_the_bound(server: servers.Server, mo
     servers.wait_for(lambda: server.sessions() == 0, servers.START_PATIENCE)
 
 
+@pytest.mark.parametrize("module", ["pymysql", "MySQLdb"])
+def test_rows_that_nobody_read_are_no_trouble(server: servers.Server, module: str) -> None:
+    """Of a cursor that reads from the wire as it goes."""
+    from importlib import import_module
+
+    streaming = import_module(f"{module}.cursors").SSCursor
+    many = "SELECT 1 FROM information_schema.columns a, information_schema.columns b LIMIT 100000"
+
+    async def scenario() -> None:
+        async with pool_on(server, module, max_size=1) as pool:
+            for _ in range(3):
+                conn = await pool.connection()
+                cursor = await conn.cursor(streaming)
+                await cursor.execute(many)
+                assert (await cursor.fetchone())[0] == 1
+                await conn.close()
+            async with pool.connection() as conn:
+                assert await conn.fetchone("SELECT 2") == (2,)
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("module", ["psycopg", "psycopg2"])
 def test_through_pgbouncer_a_cancel_reaches_the_server(
     postgresql: servers.Server, pgbouncer_by_transaction: servers.Server, module: str

@@ -260,7 +260,10 @@ class AsyncPool:
         driver = member.driver
         if self._pool.options.reset == "always" or not (driver.local or not work.open_cursors()):
             return False
-        return driver.in_transaction(member.conn) is False
+        try:
+            return driver.in_transaction(member.conn) is False
+        except Exception:  # it is not what it should be, so it is cleaned by a thread
+            return False
 
     def stop_there(self, sql: str) -> None:
         """Run what stops a statement on the server, in the background."""
