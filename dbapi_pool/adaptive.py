@@ -5,6 +5,7 @@ Arithmetic over what the housekeeper sees. It must never know a pool, a clock, o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from math import ceil
 
@@ -53,8 +54,9 @@ class Sight:
     """`max_size`."""
     open: int
     """Connections that are open or opening."""
-    busy: int
-    """Those that are lent, or being cleaned."""
+    used: Sequence[float]
+    """Of each that is open: when it was last given back, or this moment if it is not. As the one that
+    came back last is lent first, so many were needed at once as were used at all."""
     waiting_for: float
     """How long the first in line has waited; 0: nobody waits."""
     waited: float
@@ -73,7 +75,6 @@ class Governor:
         self._settings = settings
         self.limit = min(max(settings.start or least, least, 1), most)
         self._before: Sight | None = None
-        self._need = 0  # the most that was used since `_calm_since`
         self._calm_since = 0.0
         self._held_until = float("-inf")
 
@@ -121,12 +122,12 @@ class Governor:
         self.limit = int(min(self.limit, sight.open) * _LESS)
 
     def _shrink(self, sight: Sight) -> None:
-        self._need = max(self._need, sight.busy)
         if sight.now - self._calm_since < self._settings.calm:
             return
+        needed = sum(one > self._calm_since for one in sight.used)
         # One more, so that it is not at its limit as soon as it has shrunk.
-        self.limit = min(self.limit, ceil(self._need * _MORE) + 1)
+        self.limit = min(self.limit, ceil(needed * _MORE) + 1)
         self._begin_anew(sight)
 
     def _begin_anew(self, sight: Sight) -> None:
-        self._calm_since, self._need = sight.now, sight.busy
+        self._calm_since = sight.now

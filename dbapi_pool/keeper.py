@@ -26,7 +26,6 @@ from .events import Events
 from .leaks import Leaks, Suspect, callers_line, in_lines
 from .ledger import (
     CHECKING,
-    CLEANING,
     CLOSED,
     CLOSING,
     OPEN,
@@ -648,16 +647,17 @@ class Keeper:
     def _sight(self, census: Census, now: float) -> Sight:
         options, counters = self._options, self._counters
         waiters = snapshot(self._ledger.waiters)
-        uses = [place.member.uses for place in tuple(self._ledger.places) if place.member]
+        members = [place.member for place in tuple(self._ledger.places) if place.member]
+        idle = {id(member) for member in self._ledger.idle_members()}
         return Sight(
             now=now,
             least=max(options.min_size, 1),
             most=options.max_size,
             open=census.open + len(census.tasks[OPENING]),
-            busy=len(census.lent) + len(census.tasks[CLEANING]),
+            used=[one.returned if id(one) in idle else now for one in members],
             waiting_for=max((now - waiter.since for waiter in waiters), default=0.0),
             waited=counters.waits.total,
-            checkouts=sum(uses) + counters.past_uses,
+            checkouts=sum(one.uses for one in members) + counters.past_uses,
             refused=counters.timeouts,
             full=self._full,
         )

@@ -17,7 +17,7 @@ from dbapi_pool.testing import FakeDriver, VirtualClock
 
 MakePool = Callable[..., Pool]
 REST = Sight(
-    now=0.0, least=1, most=10, open=1, busy=1, waiting_for=0.0, waited=0.0, checkouts=0, refused=0,
+    now=0.0, least=1, most=10, open=1, used=(), waiting_for=0.0, waited=0.0, checkouts=0, refused=0,
     full=0,
 )  # fmt: skip
 
@@ -48,7 +48,7 @@ def test_it_begins_where_it_is_told(start: int | None, least: int, limit: int) -
 
 def test_it_grows_by_a_quarter_while_somebody_waits_for_too_long() -> None:
     governor = Governor(Adaptive(start=8), 1, 100)
-    facts = {"most": 100, "open": 8, "busy": 8}
+    facts = {"most": 100, "open": 8}
     assert seen(governor, **facts) == 8
     assert seen(governor, **facts, waiting_for=0.005) == 8
     assert seen(governor, **facts, waiting_for=0.02) == 10
@@ -66,18 +66,17 @@ def test_many_short_waits_count_too_and_those_that_were_refused() -> None:
 
 def test_it_shrinks_to_what_was_used_after_a_calm_time() -> None:
     governor = Governor(Adaptive(start=10, calm=60.0), 1, 10)
-    facts = {"open": 10}
-    seen(governor, **facts, busy=1)
-    assert seen(governor, **facts, now=30.0, busy=4) == 10
-    assert seen(governor, **facts, now=59.0, busy=0) == 10
-    assert seen(governor, **facts, now=60.0, busy=0) == 6
-    assert seen(governor, open=6, now=119.0, busy=0) == 6
-    assert seen(governor, open=6, now=120.0, busy=0) == 1
+    four = (30.0, 31.0, 29.0, 5.0, -1.0, 0.0)  # two others were last used before it was looked at
+    seen(governor, open=10, used=four[4:])
+    assert seen(governor, open=10, now=59.0, used=four) == 10
+    assert seen(governor, open=10, now=60.0, used=four) == 6
+    assert seen(governor, open=6, now=119.0, used=four) == 6
+    assert seen(governor, open=6, now=120.0, used=four) == 1
 
 
 def test_a_wait_puts_shrinking_off() -> None:
     governor = Governor(Adaptive(start=10, calm=60.0), 1, 20)
-    facts = {"open": 10, "most": 20, "busy": 1}
+    facts = {"open": 10, "most": 20}
     seen(governor, **facts)
     seen(governor, **facts, now=59.0, waiting_for=1.0)
     assert seen(governor, **facts, now=61.0) == 12
@@ -113,7 +112,7 @@ def test_whatever_it_sees_it_stays_between_its_bounds_and_does_not_flap(
         full += is_full
         refused += is_refused
         limit = seen(
-            governor, now=now, least=least, most=least + more, open=open_, busy=busy,
+            governor, now=now, least=least, most=least + more, open=open_, used=[now] * busy,
             waiting_for=waiting_for, refused=refused, full=full,
         )  # fmt: skip
         assert least <= limit <= least + more
