@@ -119,7 +119,8 @@ class Governor:
     def _give_back(self, sight: Sight) -> None:
         self._begin_anew(sight)
         self._held_until = sight.now + self._settings.hold
-        self.limit = int(min(self.limit, sight.open) * _LESS)
+        # Not of what is opening: that is what the server has no room for.
+        self.limit = int(min(self.limit, len(sight.used)) * _LESS)
 
     def _shrink(self, sight: Sight) -> None:
         if sight.now - self._calm_since < self._settings.calm:

@@ -202,8 +202,8 @@ class Keeper:
             seconds = self._system.monotonic() - start
             self._tell("dbapi_pool_connect_failed", error=type(exc).__name__, seconds=seconds)
             raise
+        self._ledger.fill(lease, member, OPENING)
         self._ledger.inline = self._driver.inline
-        self._ledger.fill(lease, member)
         if generation != self._ledger.generation:
             member.doom = "drained"
         elif self._ledger.excess():
@@ -326,10 +326,11 @@ class Keeper:
             self.retire(lease, "resized")
         else:
             self.put(lease)
+            self._notify()
 
     def put(self, lease: Lease) -> None:
         """A clean member is free."""
-        self._ledger.idle.append(lease)
+        self._ledger.park(lease)
         del lease  # it may be somebody else's by now, or in `settle`'s answer
         if self._ledger.waiters or self._ledger.gate is not OPEN:
             self.settle()
@@ -354,7 +355,6 @@ class Keeper:
             if not good:
                 self.retire(lease, "failed ping")
         if good:
-            lease.place.task = None
             self.give(lease)
 
     def ping(self, member: Member) -> bool:

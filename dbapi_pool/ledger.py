@@ -424,6 +424,13 @@ class Ledger:
 
     # -- places -----------------------------------------------------------------------------------
 
+    def park(self, lease: Lease) -> None:
+        """What was opened or checked is idle. In one step with the end of that task: else who looked
+        between would count as lent what somebody in line is about to get, and him, too."""
+        with self._lock:
+            lease.place.task = None
+            self.idle.append(lease)
+
     def settle(self) -> list[Lease]:
         """After appending to `idle` while somebody waits, or the gate is not open: serve the line.
 
@@ -507,11 +514,11 @@ class Ledger:
         found = [self._lease(place, CLOSING) for place in self.places if self._orphaned(place)]
         return [lease for lease in found if lease is not None]
 
-    def fill(self, lease: Lease, member: Any) -> None:
-        """The place of `lease` now holds `member`."""
+    def fill(self, lease: Lease, member: Any, task: str | None = None) -> None:
+        """The place of `lease` now holds `member`; `task`: what is still being done with it."""
         lease.place.member = member
         lease.member = member
-        lease.place.task = None
+        lease.place.task = task
 
     def owns(self, lease: Lease) -> bool:
         """Whether the lease is still good: not so when it was lost, and then brought back to life by

@@ -278,6 +278,7 @@ class Pool:
         opened = lease.member is None
         if opened:  # an empty place, for a driver that is opened here
             keeper.open(lease)
+            lease.place.task = None
         member: Member = lease.member
         now = self._now()
         reason = None if opened else self._unfit(member, now)

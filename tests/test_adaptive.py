@@ -85,7 +85,7 @@ def test_a_wait_puts_shrinking_off() -> None:
 def test_a_server_that_has_none_left_gets_a_quarter_back_and_is_left_alone() -> None:
     governor = Governor(Adaptive(start=10, hold=30.0), 1, 20)
     seen(governor, open=8, most=20)
-    assert seen(governor, now=1.0, open=8, most=20, full=1) == 6
+    assert seen(governor, now=1.0, open=10, used=[1.0] * 8, most=20, full=1) == 6
     assert seen(governor, now=20.0, open=6, most=20, full=1, waiting_for=5.0) == 6
     assert seen(governor, now=31.0, open=6, most=20, full=1, waiting_for=5.0) == 7
 
@@ -275,11 +275,13 @@ def test_pools_that_want_more_than_the_server_has_share_it(
 
 
 def use_in_threads(pool: Pool) -> int:
-    """Requests that 8 threads were served."""
+    """Requests that 8 threads were served. What they get first they hold until there is no more."""
     from concurrent.futures import ThreadPoolExecutor
 
     def serve(_: int) -> int:
         done = 0
+        with pool.connection(timeout=30.0):
+            servers.wait_for(lambda: pool.stats().connect_errors, servers.START_PATIENCE)
         for _ in range(25):
             with pool.connection(timeout=30.0) as conn:
                 conn.cursor().execute("SELECT 1")

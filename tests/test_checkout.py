@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from dbapi_pool import Pool, PoolClosed, PoolFull, PoolSettingError, PoolTimeout
+from dbapi_pool.drivers import hookimpl
 from dbapi_pool.ledger import Ledger, Place
 from dbapi_pool.testing import FakeDriver, VirtualClock
 
@@ -66,6 +67,32 @@ def test_as_many_openers_start_as_there_are_waiters_and_room(
     assert clock.monotonic() - start == pytest.approx(0.1)
     for handle in handles:
         handle.close()
+
+
+@pytest.mark.parametrize("how", ["opened", "pinged"])
+def test_what_is_on_its_way_to_a_waiter_is_not_lent_yet(
+    make_pool: MakePool, fake: FakeDriver, clock: VirtualClock, how: str
+) -> None:
+    """Or both would be counted, and somebody who does not wait be refused what is free for him."""
+    seen: list[tuple[int, int]] = []
+
+    class Watcher:
+        @hookimpl
+        def dbapi_pool_connected(self, pool: Pool) -> None:
+            seen.append((pool.stats().in_use, pool.stats().waiting))
+
+        @hookimpl
+        def dbapi_pool_pinged(self, pool: Pool) -> None:
+            seen.append((pool.stats().in_use, pool.stats().waiting))
+
+    pool = make_pool(max_size=2, ping_after=0)
+    if how == "pinged":
+        pool.connection().close()
+        clock.advance(10.0)
+    pool.register(Watcher())
+    pool.connection().close()
+
+    assert seen == [(0, 1)]
 
 
 def test_a_spike_is_served_by_returns_and_drops_surplus_wishes(

@@ -299,14 +299,18 @@ def test_hstore_is_known(make, module):
             text("SELECT 1 FROM pg_available_extensions WHERE name = 'hstore'")
         ).scalar():
             pytest.skip("this PostgreSQL has no hstore")
-        conn.execute(text("CREATE EXTENSION IF NOT EXISTS hstore"))
-    engine.dispose()
-    with engine.connect() as conn:
-        conn.execute(text("SET work_mem TO '7MB'"))  # so that the session is reset
-    for _ in range(2):
+        conn.execute(text("CREATE EXTENSION hstore"))
+    try:
+        engine.dispose()
         with engine.connect() as conn:
-            statement = text("SELECT CAST('a=>1' AS hstore) AS h").columns(h=HSTORE)
-            assert conn.execute(statement).scalar() == {"a": "1"}
+            conn.execute(text("SET work_mem TO '7MB'"))  # so that the session is reset
+        for _ in range(2):
+            with engine.connect() as conn:
+                statement = text("SELECT CAST('a=>1' AS hstore) AS h").columns(h=HSTORE)
+                assert conn.execute(statement).scalar() == {"a": "1"}
+    finally:
+        with engine.begin() as conn:  # the server is everybody's
+            conn.execute(text("DROP EXTENSION hstore"))
 
 
 # -- when things break ---------------------------------------------------------------------------------

@@ -160,8 +160,8 @@ BUGS = [
             _in_keeper(
                 "put",
                 (
-                    "    self._ledger.idle.append(lease)\n",
-                    "    waiters = len(self._ledger.waiters)\n    self._ledger.idle.append(lease)\n",
+                    "    self._ledger.park(lease)\n",
+                    "    waiters = len(self._ledger.waiters)\n    self._ledger.park(lease)\n",
                 ),
                 ("if self._ledger.waiters or", "if waiters or"),
             ),
@@ -363,7 +363,7 @@ BUGS = [
     ),
     Bug(
         "what is done with a place is read twice (this one was in the core)",
-        "the pool is looked at while one is opened",
+        "the pool is looked at while one is cleaned",
         REMOTE,
         "KeyError: None",
         (

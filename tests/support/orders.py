@@ -355,6 +355,12 @@ def dirty(world: World) -> None:
     world.held[0].execute("SET x = 1")
 
 
+def dirty_for_long(world: World) -> None:
+    """Lent, and to clean it takes time."""
+    dirty(world)
+    world.fake.on("reset", delay=1.0)
+
+
 def dirty_for_good(world: World) -> None:
     """Lent, and it cannot be cleaned."""
     dirty(world)
@@ -583,6 +589,14 @@ SCENARIOS = [
         "a picture has each place once",
         {"A": uses("A"), "S": look},
         judge=all_served,
+    ),
+    Scenario(
+        "the pool is looked at while one is cleaned",
+        "a picture has each place once",
+        {"R": give(), "S": look},
+        setup=dirty_for_long,
+        early=frozenset({"R"}),
+        late=HOUSEKEEPER,
     ),
     Scenario(
         "one handle is closed by two threads, two in line",
