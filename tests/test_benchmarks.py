@@ -308,7 +308,8 @@ def test_the_guard_stores_by_python(monkeypatch, tmp_path, capsys):
 
 @pytest.mark.parametrize("database", ["SQLite", "PostgreSQL", "MariaDB"])
 def test_pools_for_coroutines_are_compared(database, tmp_path, capsys):
-    for module in ("aiosqlite", "aiomysql", "asyncpg", "psycopg_pool"):
+    drivers_too = ("MySQLdb",) if database == "MariaDB" else ()
+    for module in ("aiosqlite", "aiomysql", "asyncpg", "psycopg_pool", *drivers_too):
         documents.require(module)
     document = tmp_path / "asyncio.md"
     document.write_text((ROOT / "docs/asyncio.md").read_text("utf-8"), "utf-8")
