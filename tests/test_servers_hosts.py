@@ -10,6 +10,7 @@ import pytest
 import servers
 
 from dbapi_pool import Pool, PoolTimeout
+from dbapi_pool.adaptive import Adaptive
 
 MYSQL = {
     "pymysql": "pymysql",
@@ -178,6 +179,25 @@ def test_a_dead_host_is_passed_over_and_comes_back(pair: list[servers.Server], m
         pair[0].query("SET GLOBAL read_only = ON")
         pool.drain()
         assert port_of(pool) == pair[1].port
+
+
+def test_servers_that_are_full_are_told_from_others(
+    pair: list[servers.Server], module: str
+) -> None:
+    for server in pair:
+        server.query(f"ALTER USER {server.user} WITH MAX_USER_CONNECTIONS 1")
+    try:
+        with Pool(url_of(pair, module), max_size=3, sizing=Adaptive(start=3)) as pool:
+            with pool.connection():
+                with pytest.raises(PoolTimeout) as caught:
+                    pool.connection(timeout=0.5)
+                assert pool.driver.is_server_full(
+                    caught.value.__cause__.__cause__ or caught.value.__cause__
+                )
+                servers.wait_for(lambda: pool.max_size == 1, PATIENCE)
+    finally:
+        for server in pair:
+            server.query(f"ALTER USER {server.user} WITH MAX_USER_CONNECTIONS 0")
 
 
 def test_a_wrong_password_is_told_at_once(pair: list[servers.Server], module: str) -> None:

@@ -204,6 +204,7 @@ class MySQLDriver(Driver):
         """A connection to the first that will do. A refusal that would be the same everywhere is raised
         at once, as libpq does it."""
         failures: list[str] = []
+        full = False
         for address, wish in hosts_.candidates():
             try:
                 conn = self._connect_to(connect, hosts_, address, wish, kwargs)
@@ -212,12 +213,13 @@ class MySQLDriver(Driver):
             except Exception as exc:
                 if not self.is_transient(exc):
                     raise
+                full = full or self.is_server_full(exc)
                 kind = f"{type(exc).__name__} {faults.code_of(exc) or ''}".rstrip()
                 failures.append(f"{hosts.text_of(address)}: {kind}")
             else:
                 hosts_.found(address)
                 return conn
-        raise self._nowhere(failures)
+        raise self._nowhere(failures, full)
 
     def _connect_to(
         self, connect: Connect, hosts_: Hosts, address: Address, wish: str, kwargs: dict[str, Any]
@@ -235,11 +237,12 @@ class MySQLDriver(Driver):
             raise
         return conn
 
-    def _nowhere(self, failures: Sequence[str]) -> Exception:
+    def _nowhere(self, failures: Sequence[str], full: bool) -> Exception:
         kind = _nowhere_class(getattr(self.module, "OperationalError"))  # noqa: B009  (unknown to mypy)
         # Each but once: a host may have been tried for two reasons.
-        error: Exception = kind(f"no server will do: {'; '.join(dict.fromkeys(failures))}")
-        return error
+        error = kind(f"no server will do: {'; '.join(dict.fromkeys(failures))}")
+        error.dbapi_pool_full = full
+        return error  # type: ignore[no-any-return]
 
     # -- a connection's beginning and end ---------------------------------------------------------
 
@@ -441,7 +444,7 @@ class MySQLDriver(Driver):
 
     def is_server_full(self, exc: BaseException) -> bool:
         """By its number."""
-        return faults.code_of(exc) in faults.FULL
+        return faults.code_of(exc) in faults.FULL or getattr(exc, "dbapi_pool_full", False)
 
     def is_retryable(self, exc: BaseException) -> bool:
         """Whether its number is one of `retryable`."""

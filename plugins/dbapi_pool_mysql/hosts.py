@@ -49,13 +49,15 @@ class Hosts:
 
     def __init__(self, parts: DatabaseURL) -> None:
         """Of several, if not told otherwise, one that can be written to. Raises `ValueError`."""
+        if not parts.hosts:
+            given = sorted(TYPES.keys() & parts.query.keys())
+            raise ValueError(f"the URL names no host, which {given[0]} is about")
         usual = _WRITABLE if len(parts.hosts) > 1 else _ANY
         self._addresses: tuple[Address, ...] = parts.hosts
         self._wishes = _WISHES[_one_of(_WISHES, TARGET, parts, usual)]
         self._shuffled = _one_of(_ORDERS, ORDER, parts, "disable") == "random"
-        self._last: Address | None = (
-            None  # where the last connection was made: the first to be tried
-        )
+        # Where the last connection was made: the first to be tried.
+        self._last: Address | None = None
 
     @staticmethod
     def are_meant(parts: DatabaseURL) -> bool:

@@ -200,6 +200,14 @@ def test_unknown_wishes_about_hosts_are_refused(query: str) -> None:
         Pool(f"mysql+pymysql://joe:secret@h1,h2:3307/d?{query}")
 
 
+def test_a_wish_without_a_host_is_refused() -> None:
+    servers.driver_module("pymysql")
+    with pytest.raises(
+        PoolSettingError, match="names no host, which target_session_attrs is about"
+    ):
+        Pool("mysql+pymysql://joe:secret@/d?unix_socket=%2Fs&target_session_attrs=primary")
+
+
 QUERIES = [
     ("pymysql", "connect_timeout=2.5&read_timeout=3&charset=utf8mb4&autocommit=none&ssl_ca=%2Fca"
      "&ssl_verify_cert=true&ssl_verify_identity=no&unix_socket=%2Fs&local_infile=1",
