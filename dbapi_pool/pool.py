@@ -183,6 +183,12 @@ class Pool:
         self._picture = picture
         self._cleaner: Cleaner | None = None
         self._ceiling = 0
+        self._take_settings(options)
+        self._finalizer = weakref.finalize(self, _abandon, self._ledger, self._keeper)
+        self._finalizer.atexit = False
+
+    def _take_settings(self, options: Options) -> None:
+        """What of the settings is asked at every borrowing, in the form in which it is asked."""
         # Whether more has to be looked at when a connection comes back than in most pools.
         self._choosy = options.max_idle is not None or options.max_uses is not None
         if options.sizing is not None:
@@ -196,8 +202,6 @@ class Pool:
             self._lent = lent
         self._may_fail_fast = options.fail_fast_after is not None
         self._ping_after = NEVER if options.ping_after is None else options.ping_after
-        self._finalizer = weakref.finalize(self, _abandon, self._ledger, self._keeper)
-        self._finalizer.atexit = False
 
     def _open_first(self, count: int) -> None:
         try:

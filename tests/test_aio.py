@@ -63,6 +63,11 @@ async def until(condition: Callable[[], object]) -> None:
         await asyncio.sleep(0.001)
 
 
+def threads_of(pool: AsyncPool) -> int:
+    """How many there are to call the driver."""
+    return sum(one.name.startswith(f"{pool.name} calls") for one in threading.enumerate())
+
+
 async def serves_all(pool: AsyncPool) -> None:
     """As many borrowers at once as it has places."""
     async with contextlib.AsyncExitStack() as stack:
@@ -139,13 +144,32 @@ def test_awaited_it_is_given_back_by_close(fake: FakeDriver, local: bool) -> Non
     run(scenario)
 
 
+@pytest.mark.parametrize("what", ["commit", "rollback"])
+def test_two_tasks_that_give_it_back_at_once_return_it_once(fake: FakeDriver, what: str) -> None:
+    async def scenario() -> None:
+        async with judged(fake, max_size=1) as pool:
+            conn = await pool.connection()
+            await conn.execute("INSERT x")
+            fake.on(what, hang=True, times=1)
+            first = conn.__aexit__(None, None, None) if what == "commit" else conn.close()
+            giving = [asyncio.create_task(first), asyncio.create_task(conn.close())]
+            await until(lambda: fake.waiting(what) == 1)
+            giving.append(asyncio.create_task(conn.close()))
+            await asyncio.sleep(0)
+            fake.release(what)
+            await asyncio.gather(*giving)
+            assert (fake.commits, pool.stats().idle) == (int(what == "commit"), 1)
+
+    run(scenario)
+
+
 def test_what_nobody_used_is_given_back_without_a_thread(fake: FakeDriver) -> None:
     async def scenario() -> None:
         async with judged(fake, min_size=1) as pool:
             await pool.open()
             async with pool.connection():
                 pass
-            assert pool._threads._executor is None
+            assert threads_of(pool) == 0
 
     run(scenario)
 
@@ -214,7 +238,7 @@ def test_no_more_threads_than_connections(fake: FakeDriver, local: bool) -> None
                     await conn.fetchall("SELECT 1")
 
             await asyncio.gather(*(borrow() for _ in range(100)))
-            assert len(pool._threads._executor._threads) <= 3
+            assert 1 <= threads_of(pool) <= 3
             assert fake.peak <= 3
 
     run(scenario)
@@ -324,8 +348,6 @@ def test_one_that_is_dead_or_idle_for_long_is_replaced(fake: FakeDriver, local: 
             await serves_all(pool)
             fake.lie_alive = True
             fake.kill_all()
-            for place in pool.pool._ledger.places:  # as if it had been idle for long
-                place.member.due = 0.0
             await serves_all(pool)
             assert fake.opened == 3
 

@@ -126,7 +126,8 @@ class AsyncConnection:
     async def _leave(self, how: Callable[[], object]) -> None:
         if self.is_over:
             return
-        if self._desk.leaves_nothing(self._handle):
+        # While it is nobody's turn no thread is inside, nor gives it back at this moment.
+        if not self._turn.locked() and self._desk.leaves_nothing(self._handle):
             how()  # no statement comes of it then
             return
         try:
