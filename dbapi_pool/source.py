@@ -11,20 +11,18 @@ import inspect
 import itertools
 import re
 from collections.abc import Callable, Mapping
-from types import FunctionType, ModuleType
+from types import ModuleType
 from typing import Any
 
 from .cleaning import run_setup
 from .drivers import registry
 from .drivers.base import Driver
+from .drivers.registry import bare_connect
 from .errors import PoolSettingError
 from .handles import PooledConnection, handle_class
 from .member import NEVER, Member
 from .options import Options
 from .system import System
-
-STANDS_FOR = "__dbapi_pool_stands_for__"
-"""The attribute of a function that stands in for a driver's `connect` which has that."""
 
 # A name, an address, or the folder of a socket: nothing in which a password could hide behind an "@".
 _HOST = re.compile(r"[\w.:%/\[\]-]{1,255}")
@@ -194,14 +192,6 @@ def connect_function(creator: Any) -> Callable[..., Any]:
         f"creator: {_name(creator)} cannot connect; must be a DB-API module, a callable that connects,"
         " or a database URL"
     )
-
-
-def bare_connect(connect: Any) -> Callable[..., Any]:
-    """The driver's own, if `connect` stands in for it (`dbapi_pool.patch`): its connections are pooled
-    already, and no driver would know them."""
-    if isinstance(connect, FunctionType):
-        connect = vars(connect).get(STANDS_FOR, connect)
-    return connect  # type: ignore[no-any-return]
 
 
 def _name(creator: Any) -> str:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import functools
 import sys
 import threading
-from collections.abc import Iterable
-from types import ModuleType
+from collections.abc import Callable, Iterable
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .base import Driver
@@ -36,6 +36,10 @@ def _manager() -> pluggy.PluginManager:
     manager.add_hookspecs(hookspecs)
     manager.load_setuptools_entrypoints(GROUP)
     return manager
+
+
+STANDS_FOR = "__dbapi_pool_stands_for__"
+"""The attribute of a function that stands in for a driver's `connect` which has that."""
 
 
 def plugin_manager() -> pluggy.PluginManager:
@@ -109,3 +113,11 @@ def installed() -> list[tuple[str, str, str]]:
     return sorted(
         (point.name, point.dist.name, point.dist.version) for point in found if point.dist
     )
+
+
+def bare_connect(connect: Any) -> Callable[..., Any]:
+    """The driver's own, if `connect` stands in for it (`dbapi_pool.patch`): its connections are pooled
+    already, and no driver would know them."""
+    if isinstance(connect, FunctionType):
+        connect = vars(connect).get(STANDS_FOR, connect)
+    return connect  # type: ignore[no-any-return]

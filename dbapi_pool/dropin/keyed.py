@@ -20,12 +20,12 @@ from typing import Any
 
 from ..checks import whole
 from ..drivers import Driver, registry
+from ..drivers.registry import bare_connect
 from ..errors import PoolClosed, PoolSettingError
 from ..logs import logger_of
 from ..options import Options
 from ..pool import Pool
 from ..process import unused_name
-from ..source import bare_connect
 from ..stats import PoolStats
 from .faithful import faithful, lent
 from .keys import Key, NoKey, key_of

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from ..drivers.registry import STANDS_FOR, bare_connect
 from ..errors import PoolSettingError
 from ..pool import Pool
-from ..source import STANDS_FOR, bare_connect
 from .keyed import Pools
 from .saved import ManagedStats
 

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator
 from types import ModuleType, TracebackType
 from typing import Any
 
+from ..drivers.registry import bare_connect
 from ..handles import PooledConnection
-from ..source import bare_connect
 from .keyed import Pools
 from .managed import MAX_POOLS, ManagedModule, connects, manage, resolve, stand_in
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from dbapi_pool.drivers import registry
 from dbapi_pool.drivers.base import Arguments, Connect, Driver, Target
 from dbapi_pool.drivers.facts import Server
-from dbapi_pool.source import bare_connect
+from dbapi_pool.drivers.registry import bare_connect
 
 from . import faults, hosts, server, session, sockets, urls
 from .handles import MySQLHandle
